@@ -52,7 +52,9 @@ export type DirtyListener = (serviceKey: string, triggerTimeMs: number | undefin
 
 export interface ServiceViewOptions {
   /** Value of service.kubernetes.io/service-proxy-name that this node's proxy answers to; default none. */
-  proxyName?: string;
+  proxyName?: string | undefined;
+  /** This node: of two copies of one address the local one wins. */
+  nodeName?: string | undefined;
 }
 
 const noSlices: ReadonlyMap<string, EndpointSlice> = new Map();
@@ -60,7 +62,7 @@ const noSlices: ReadonlyMap<string, EndpointSlice> = new Map();
 export class ServiceView {
   readonly #services: Informer<Service>;
   readonly #slices: Informer<EndpointSlice>;
-  readonly #proxyName: string | undefined;
+  readonly #options: ServiceViewOptions;
   readonly #slicesByService = new Map<string, Map<string, EndpointSlice>>();
   readonly #built = new Map<string, ServiceInfo>();
   readonly #listeners = new Set<DirtyListener>();
@@ -68,9 +70,9 @@ export class ServiceView {
   constructor(informers: { services: Informer<Service>; endpointSlices: Informer<EndpointSlice> }, options: ServiceViewOptions = {}) {
     this.#services = informers.services;
     this.#slices = informers.endpointSlices;
-    this.#proxyName = options.proxyName;
+    this.#options = options;
     for (const slice of this.#slices.store.values()) this.#indexSlice(slice);
-    this.#services.onChange(({ key, object }) => this.#mark(key, undefined, object));
+    this.#services.onChange(({ key }) => this.#mark(key, undefined));
     this.#slices.onChange(({ type, object, old }) => {
       const oldKey = old === undefined ? undefined : serviceKeyOf(old);
       if (old !== undefined) this.#unindexSlice(old);
@@ -98,7 +100,7 @@ export class ServiceView {
     if (present !== undefined) return present;
     const service = this.#services.store.get(key);
     if (service === undefined) return undefined;
-    const info = joinService(key, service, this.#slicesByService.get(key) ?? noSlices, this.#proxyName);
+    const info = joinService(key, service, this.#slicesByService.get(key) ?? noSlices, this.#options);
     this.#built.set(key, info);
     return info;
   }
@@ -112,7 +114,7 @@ export class ServiceView {
     }
   }
 
-  #mark(key: string, triggerTimeMs: number | undefined, _service?: Service): void {
+  #mark(key: string, triggerTimeMs: number | undefined): void {
     this.#built.delete(key);
     for (const listener of this.#listeners) listener(key, triggerTimeMs);
   }
@@ -152,12 +154,12 @@ function isForThisProxy(objectLabels: Record<string, string> | undefined, proxyN
 }
 
 /** Joins one Service with its slices. Pure; O(endpoints × ports). */
-export function joinService(key: string, service: Service, slices: ReadonlyMap<string, EndpointSlice>, proxyName?: string): ServiceInfo {
+export function joinService(key: string, service: Service, slices: ReadonlyMap<string, EndpointSlice>, options: ServiceViewOptions = {}): ServiceInfo {
   const spec = service.spec ?? {};
   const clusterIPs = canonicalAll((spec.clusterIPs?.length ?? 0) > 0 ? spec.clusterIPs : [spec.clusterIP ?? '']);
   const isExternalName = spec.type === 'ExternalName';
   const isHeadless = !isExternalName && clusterIPs.length === 0;
-  const isVisible = isForThisProxy(service.metadata.labels, proxyName);
+  const isVisible = isForThisProxy(service.metadata.labels, options.proxyName);
   const isExternal = spec.type === 'NodePort' || spec.type === 'LoadBalancer' || (spec.externalIPs?.length ?? 0) > 0;
   return Object.freeze({
     key, service, isHeadless, isExternalName,
@@ -171,7 +173,7 @@ export function joinService(key: string, service: Service, slices: ReadonlyMap<s
     externalPolicyLocal: isExternal && spec.externalTrafficPolicy === 'Local',
     affinityTimeoutSeconds: spec.sessionAffinity === 'ClientIP' ? (spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? 10_800) : 0,
     healthCheckNodePort: spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local' ? (spec.healthCheckNodePort ?? 0) : 0,
-    ports: (spec.ports ?? []).map((port) => joinPort(key, service, port, slices, proxyName)),
+    ports: (spec.ports ?? []).map((port) => joinPort(key, service, port, slices, options)),
     slices,
   });
 }
@@ -191,16 +193,15 @@ function trimZeros(address: string): string {
   return /(^|\.)0\d/.test(text) && !text.includes(':') ? text.replace(/(^|\.)0+(?=\d)/g, '$1') : text;
 }
 
-function joinPort(serviceKey: string, service: Service, port: ServicePortSpec, slices: ReadonlyMap<string, EndpointSlice>, proxyName: string | undefined): ServicePort {
+function joinPort(serviceKey: string, service: Service, port: ServicePortSpec, slices: ReadonlyMap<string, EndpointSlice>, options: ServiceViewOptions): ServicePort {
   const protocol = port.protocol ?? 'TCP';
   const portName = port.name ?? '';
   const found: { [family in IPFamily]: Map<string, Endpoint> } = { IPv4: new Map(), IPv6: new Map() };
   for (const slice of slices.values()) {
-    if (slice.addressType === 'FQDN' || slice.metadata.labels?.[labels.proxyName] !== proxyName) continue;
+    if (slice.addressType === 'FQDN' || slice.metadata.labels?.[labels.proxyName] !== options.proxyName) continue;
     for (const slicePort of slice.ports ?? []) {
-      if (slicePort.name === undefined || slicePort.name === null) { if (portName !== '') continue; } else if (slicePort.name !== portName) continue;
-      if ((slicePort.protocol ?? 'TCP') !== protocol || slicePort.port === undefined || slicePort.port === null || slicePort.port === 0) continue;
-      for (const endpoint of slice.endpoints ?? []) addEndpoint(found, slice.addressType, endpoint, slicePort.port);
+      if (slicePort.name !== portName || (slicePort.protocol ?? 'TCP') !== protocol || slicePort.port === undefined || slicePort.port === null || slicePort.port === 0) continue;
+      for (const endpoint of slice.endpoints ?? []) addEndpoint(found, slice.addressType, endpoint, slicePort.port, options.nodeName);
     }
   }
   return Object.freeze({
@@ -210,7 +211,7 @@ function joinPort(serviceKey: string, service: Service, port: ServicePortSpec, s
   });
 }
 
-function addEndpoint(found: { [family in IPFamily]: Map<string, Endpoint> }, family: IPFamily, raw: SliceEndpoint, port: number): void {
+function addEndpoint(found: { [family in IPFamily]: Map<string, Endpoint> }, family: IPFamily, raw: SliceEndpoint, port: number, thisNode: string | undefined): void {
   const ip = canonicalIP(trimZeros(raw.addresses[0] ?? ''));
   if (ip === undefined || familyOf(ip) !== family) return;
   const endpoint: Endpoint = {
@@ -221,5 +222,5 @@ function addEndpoint(found: { [family in IPFamily]: Map<string, Endpoint> }, fam
   };
   const id = `${ip} ${port}`;
   const present = found[family].get(id);
-  if (present === undefined || (present.nodeName === undefined && endpoint.nodeName !== undefined)) found[family].set(id, endpoint);
+  if (present === undefined || (endpoint.nodeName !== undefined && endpoint.nodeName === thisNode)) found[family].set(id, endpoint);
 }
