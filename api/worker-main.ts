@@ -11,7 +11,7 @@ interface StartData { index: number; count: number; logLevel: LogLevel; modules:
 const port = parentPort;
 if (port === null) throw new Error('worker-main.ts runs only as a worker thread');
 const start = workerData as StartData;
-const send = (envelope: WorkerEnvelope, transfer: readonly ArrayBuffer[] = []): void => port.postMessage(envelope, transfer);
+const send = (envelope: WorkerEnvelope, transfer: readonly ArrayBuffer[] = []): void => port.postMessage(envelope, [...transfer]);
 
 function makeLog(fields: LogFields): Log {
   const ranks = { debug: 0, info: 1, warn: 2, error: 3 };
