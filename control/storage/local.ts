@@ -1,0 +1,222 @@
+// The embedded store: one process owns the state, so writes are checked against memory and made durable in groups. All
+// writes that arrive in one turn of the event loop share one journal commit (one fsync); each is its own transaction
+// with its own revision. Nothing is visible to readers or watchers before the commit.
+// The journal is ./sqlite/journal.ts, or nothing for --ephemeral.
+
+import type { Clock, TimerHandle } from '../../api/clock.ts';
+import { NetloomError } from '../../api/errors.ts';
+import type { KubeObject } from '../../api/types.ts';
+import { Cacher } from './cacher.ts';
+import type { CompactOptions, ListOptions, ListPage, OnEvents, OnWatchEnd, Storage, StorageLimits, StorageStats, Stored, StoredEvent, StoreOp, StoreWatch, WatchOptions } from './store.ts';
+import type { OlderHistory } from './kind-cache.ts';
+import { alreadyExists, conflict, makeStored, notFound, storeClosed, StoredChange } from './stored.ts';
+import type { StoredObject } from './stored.ts';
+import { DurationWindow } from './durations.ts';
+
+/** Where committed changes are kept. `write` returns once they are durable, or throws and has kept nothing. */
+export interface Journal {
+  readonly kind: 'memory' | 'sqlite';
+  readonly older: OlderHistory | undefined;
+  /** Revision that the kept state stands at when opened. */
+  readonly revision: number;
+  load(onObject: (resource: string, stored: StoredObject) => void): void;
+  write(events: readonly StoredChange[], revision: number): void;
+  /** Throws InsufficientStorage or StoreClosed when a write of this verb should not be tried now. */
+  checkWritable(isDelete: boolean): void;
+  /** Called in a later turn after a commit: housekeeping that must not delay the answer. */
+  afterCommit(): void;
+  compact(options: CompactOptions): Promise<{ removedCount: number }>;
+  stats(): { walBytes: number; fileBytes: number; isWritable: boolean; detail?: string };
+  backup(path: string, storage: Storage): Promise<void>;
+  close(): void;
+}
+
+export interface LocalStorageOptions { clock: Clock; limits: StorageLimits; journal: Journal; isFreezing: boolean }
+
+interface Transaction {
+  readonly ops: readonly StoreOp[];
+  readonly resolve: (stored: Stored[]) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Writes of one flush that are not yet in the cache, by resource and key; null = deleted. */
+type Overlay = Map<string, StoredObject | null>;
+
+/** Storage over a Journal. */
+export class LocalStorage implements Storage {
+  readonly #clock: Clock;
+  readonly #limits: StorageLimits;
+  readonly #journal: Journal;
+  readonly #isFreezing: boolean;
+  readonly #cacher: Cacher;
+  readonly #housekeeper: TimerHandle;
+  readonly #durations: DurationWindow;
+  #queue: Transaction[] = [];
+  #isFlushScheduled = false;
+  #isClosed = false;
+  #writeCount = 0;
+  #batchSizeMax = 0;
+
+  constructor(options: LocalStorageOptions) {
+    this.#clock = options.clock;
+    this.#limits = options.limits;
+    this.#journal = options.journal;
+    this.#isFreezing = options.isFreezing;
+    this.#durations = new DurationWindow();
+    this.#cacher = new Cacher({ clock: options.clock, limits: options.limits, ...(options.journal.older === undefined ? {} : { older: options.journal.older }) });
+    this.#cacher.begin(options.journal.revision);
+    options.journal.load((resource, stored) => this.#cacher.load(resource, stored));
+    this.#housekeeper = this.#clock.every(1_000, () => this.#journal.afterCommit());
+  }
+
+  get revision(): number { return this.#cacher.revision; }
+  get(resource: string, key: string): Stored | undefined { return this.#cacher.get(resource, key); }
+  list(resource: string, options?: ListOptions): ListPage { return this.#cacher.list(resource, options); }
+  resources(): string[] { return this.#cacher.resources(); }
+  count(resource: string): number { return this.#cacher.count(resource); }
+
+  create(resource: string, key: string, object: KubeObject): Promise<Stored> {
+    return this.#commitOne({ verb: 'create', resource, key, object });
+  }
+
+  update(resource: string, key: string, object: KubeObject, expectedRevision?: number): Promise<Stored> {
+    return this.#commitOne({ verb: 'update', resource, key, object, expectedRevision });
+  }
+
+  delete(resource: string, key: string, expectedRevision?: number, lastObject?: KubeObject): Promise<Stored> {
+    return this.#commitOne({ verb: 'delete', resource, key, expectedRevision, lastObject });
+  }
+
+  async #commitOne(op: StoreOp): Promise<Stored> {
+    return (await this.commit([op]))[0] as Stored;
+  }
+
+  commit(ops: readonly StoreOp[]): Promise<Stored[]> {
+    if (this.#isClosed) return Promise.reject(storeClosed());
+    if (this.#queue.length >= this.#limits.pendingWritesMax) {
+      return Promise.reject(new NetloomError('TooManyRequests', `${this.#queue.length} writes are waiting for the disk`, { details: { retryAfterSeconds: 1 } }));
+    }
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ ops, resolve, reject });
+      if (this.#isFlushScheduled) return;
+      this.#isFlushScheduled = true;
+      setImmediate(() => this.#flush());
+    });
+  }
+
+  /** Commits one group: check each transaction, make all durable at once, show them, answer. */
+  #flush(): void {
+    this.#isFlushScheduled = false;
+    const group = this.#queue.splice(0, this.#limits.batchMax);
+    if (this.#queue.length > 0) {
+      this.#isFlushScheduled = true;
+      setImmediate(() => this.#flush());
+    }
+    const overlay: Overlay = new Map();
+    const events: StoredChange[] = [];
+    const accepted: { transaction: Transaction; stored: Stored[] }[] = [];
+    const refused: { transaction: Transaction; error: unknown }[] = [];
+    let revision = this.#cacher.revision;
+    for (const transaction of group) {
+      try {
+        const changes = this.#prepare(transaction.ops, revision + 1, overlay);
+        for (const change of changes) {
+          overlay.set(overlayKey(change.resource, change.key), change.type === 'DELETED' ? null : change.object);
+          events.push(change);
+        }
+        if (changes.length > 0) revision += 1;
+        accepted.push({ transaction, stored: changes.map((change) => change.object) });
+      } catch (error) {
+        refused.push({ transaction, error });
+      }
+    }
+    if (events.length > 0 && !this.#write(events, revision, group)) return;
+    this.#cacher.apply(events, revision);
+    for (const { transaction, stored } of accepted) transaction.resolve(stored);
+    for (const { transaction, error } of refused) transaction.reject(error);
+  }
+
+  #write(events: readonly StoredChange[], revision: number, group: readonly Transaction[]): boolean {
+    const startMs = this.#clock.monotonicMs();
+    try {
+      this.#journal.write(events, revision);
+    } catch (error) {
+      // Refusals may rest on a write of this very group that now never happened, so all hear of the disk.
+      for (const transaction of group) transaction.reject(error);
+      return false;
+    }
+    this.#durations.add(this.#clock.monotonicMs() - startMs);
+    this.#writeCount += events.length;
+    this.#batchSizeMax = Math.max(this.#batchSizeMax, events.length);
+    setImmediate(() => { if (!this.#isClosed) this.#journal.afterCommit(); });
+    return true;
+  }
+
+  #prepare(ops: readonly StoreOp[], revision: number, overlay: Overlay): StoredChange[] {
+    const changes: StoredChange[] = [];
+    const seen = ops.length > 1 ? new Set<string>() : undefined;
+    for (const op of ops) {
+      const id = overlayKey(op.resource, op.key);
+      if (seen?.has(id) === true) throw new NetloomError('InternalError', `a transaction writes ${op.resource} ${op.key} twice`);
+      seen?.add(id);
+      this.#journal.checkWritable(op.verb === 'delete');
+      const pending = overlay.get(id);
+      const present = pending === undefined ? this.#cacher.get(op.resource, op.key) : pending ?? undefined;
+      changes.push(this.#change(op, present, revision));
+    }
+    return changes;
+  }
+
+  #change(op: StoreOp, present: StoredObject | undefined, revision: number): StoredChange {
+    const nowMs = this.#clock.monotonicMs();
+    if (op.verb === 'create') {
+      if (present !== undefined) throw alreadyExists(op.resource, op.key);
+      return new StoredChange('ADDED', op.resource, this.#make(op.key, revision, op.object), undefined, nowMs);
+    }
+    if (present === undefined) throw notFound(op.resource, op.key);
+    if (op.expectedRevision !== undefined && op.expectedRevision !== present.revision) throw conflict(op.resource, op.key);
+    const object = op.verb === 'update' ? op.object : op.lastObject ?? present.object;
+    return new StoredChange(op.verb === 'update' ? 'MODIFIED' : 'DELETED', op.resource, this.#make(op.key, revision, object), present, nowMs);
+  }
+
+  #make(key: string, revision: number, object: KubeObject): StoredObject {
+    return makeStored(key, revision, object, this.#limits.objectBytesMax, this.#isFreezing);
+  }
+
+  watch(resource: string, fromRevision: number, onEvents: OnEvents, onEnd: OnWatchEnd, options?: WatchOptions): StoreWatch {
+    return this.#cacher.watch(resource, fromRevision, onEvents as (events: readonly StoredEvent[]) => void | boolean, onEnd, options);
+  }
+
+  waitFor(revision: number, timeoutMs: number): Promise<boolean> { return this.#cacher.waitFor(revision, timeoutMs); }
+  consistentRevision(): Promise<number> { return Promise.resolve(this.#cacher.revision); }
+  compact(options: CompactOptions = {}): Promise<{ removedCount: number }> { return this.#journal.compact(options); }
+
+  stats(): StorageStats {
+    const commitCount = this.#durations.count;
+    return {
+      kind: this.#journal.kind, revision: this.revision, pendingWriteCount: this.#queue.length,
+      commitCount, writeCount: this.#writeCount, batchSizeMean: commitCount === 0 ? 0 : this.#writeCount / commitCount, batchSizeMax: this.#batchSizeMax,
+      commitMsP50: this.#durations.quantile(0.5), commitMsP99: this.#durations.quantile(0.99),
+      ...this.#cacher.stats(), ...this.#journal.stats(),
+    };
+  }
+
+  async backup(path: string): Promise<{ revision: number }> {
+    const revision = this.revision;
+    await this.#journal.backup(path, this);
+    return { revision };
+  }
+
+  /** Commits what is queued, ends all watches, lets go of the files. */
+  close(): Promise<void> {
+    if (this.#isClosed) return Promise.resolve();
+    while (this.#queue.length > 0) this.#flush();
+    this.#isClosed = true;
+    this.#housekeeper.cancel();
+    this.#cacher.close();
+    this.#journal.close();
+    return Promise.resolve();
+  }
+}
+
+function overlayKey(resource: string, key: string): string { return `${resource}\0${key}`; }

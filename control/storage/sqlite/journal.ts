@@ -1,0 +1,256 @@
+// The embedded journal on node:sqlite: state and history in one file, WAL, synchronous=FULL. A group of transactions is
+// one BEGIN…COMMIT and so one fsync; the revision counter is written in the same commit and can never go back.
+// Called by ../local.ts. Trades: a commit blocks the event loop for one fsync (see stats().commitMsP99).
+
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, statfsSync, statSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { dirname, join } from 'node:path';
+import { backup, DatabaseSync } from 'node:sqlite';
+import type { StatementSync } from 'node:sqlite';
+import type { Clock } from '../../../api/clock.ts';
+import type { Log } from '../../../api/log.ts';
+import { NetloomError } from '../../../api/errors.ts';
+import type { Journal } from '../local.ts';
+import type { CompactOptions, StorageLimits } from '../store.ts';
+import { StoredObject } from '../stored.ts';
+import type { StoredChange } from '../stored.ts';
+import { corruptError, diskFullError, isDiskFull, lockedError, lockHolder, openError, writeError } from './errors.ts';
+import { DiskHistory } from './disk-history.ts';
+import { addToDigest, applicationId, applySettings, createTables, formatVersion, objectSum, storeFileName } from './schema.ts';
+
+/** Bytes written between two checkpoints; a checkpoint of this size takes about 10 ms. */
+const checkpointBytes = 4 << 20;
+const freeSpaceCheckMs = 1_000;
+
+export interface SqliteJournalOptions { dataDir: string; clock: Clock; log: Log; limits: StorageLimits }
+
+/** Opens or creates the store file. Throws StoreLocked, StoreCorrupt, PermissionDenied, InsufficientStorage. */
+export function sqliteJournal(options: SqliteJournalOptions): SqliteJournal {
+  const file = join(options.dataDir, storeFileName);
+  try {
+    prepareFolder(options.dataDir);
+    const holder = lockHolder(file);
+    if (holder !== undefined) throw lockedError(file, holder);
+    return new SqliteJournal(file, options);
+  } catch (error) {
+    throw openError(error, file);
+  }
+}
+
+/** The journal over one open database. */
+export class SqliteJournal implements Journal {
+  readonly kind = 'sqlite';
+  readonly older: DiskHistory;
+  readonly #file: string;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #limits: StorageLimits;
+  readonly #db: DatabaseSync;
+  readonly #statements: Record<'begin' | 'commit' | 'insert' | 'update' | 'remove' | 'head', StatementSync>;
+  #revision = 0;
+  #count = 0;
+  #digest = 0;
+  #uncheckpointedBytes = 0;
+  #freeBytes = Infinity;
+  #freeCheckedMs = -Infinity;
+  #failure: NetloomError | undefined;
+
+  constructor(file: string, options: SqliteJournalOptions) {
+    this.#file = file;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#limits = options.limits;
+    this.#db = new DatabaseSync(file);
+    try {
+      this.#open();
+      this.older = new DiskHistory(this.#db, { clock: options.clock, log: options.log });
+      this.#statements = prepareStatements(this.#db);
+    } catch (error) {
+      this.#db.close();
+      throw error;
+    }
+  }
+
+  get revision(): number { return this.#revision; }
+
+  #open(): void {
+    applySettings(this.#db);
+    const version = pragma(this.#db, 'user_version');
+    if (version === 0 && pragma(this.#db, 'schema_version') === 0) this.#create();
+    else if (pragma(this.#db, 'application_id') !== applicationId) throw corruptError(this.#file, 'it is not a netloom store');
+    else if (Math.floor(version / 1000) > Math.floor(formatVersion / 1000)) {
+      throw new NetloomError('ConfigInvalid', `the store ${this.#file} was written by a newer netloom (format ${version})`, { hint: 'upgrade netloom, or choose another folder with --data-dir' });
+    }
+    // A write lock at once, so that a second process is refused now and not at its first write.
+    this.#db.exec('BEGIN IMMEDIATE; COMMIT');
+  }
+
+  #create(): void {
+    this.#db.exec(`BEGIN IMMEDIATE; ${createTables} PRAGMA application_id=${applicationId}; PRAGMA user_version=${formatVersion};`);
+    this.#db.prepare('INSERT INTO head (id, revision, count, digest, base, store) VALUES (1, 0, 0, 0, 0, ?)').run(randomUUID());
+    this.#db.exec('COMMIT');
+    syncFolder(dirname(this.#file));
+  }
+
+  load(onObject: (resource: string, stored: StoredObject) => void): void {
+    try {
+      const head = this.#db.prepare('SELECT revision, count, digest FROM head').get() as { revision: number; count: number; digest: number } | undefined;
+      if (head === undefined) throw corruptError(this.#file, 'the head row is missing');
+      let digest = 0;
+      let count = 0;
+      for (const row of this.#db.prepare('SELECT resource, key, rev, sum, val FROM obj').iterate() as Iterable<{ resource: string; key: string; rev: number; sum: number; val: string }>) {
+        if (objectSum(row.resource, row.key, row.rev, row.val) !== row.sum || row.rev > head.revision) throw corruptError(this.#file, `object ${row.resource} ${row.key} does not match its checksum`);
+        digest = addToDigest(digest, row.sum, 0);
+        count += 1;
+        const stored = new StoredObject(row.key, row.rev, undefined, row.val);
+        stored.sum = row.sum;
+        onObject(row.resource, stored);
+      }
+      if (digest !== head.digest || count !== head.count) throw corruptError(this.#file, `${head.count} objects were written, ${count} are found, or their checksums differ`);
+      this.#revision = head.revision;
+      this.#count = count;
+      this.#digest = digest;
+    } catch (error) {
+      this.#db.close();
+      throw openError(error, this.#file);
+    }
+  }
+
+  write(events: readonly StoredChange[], revision: number): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    const undo = { digest: this.#digest, count: this.#count };
+    try {
+      this.#statements.begin.run();
+      for (const event of events) this.#writeEvent(event);
+      this.#statements.head.run(revision, this.#count, this.#digest);
+      this.#statements.commit.run();
+      this.#revision = revision;
+      this.older.committed();
+    } catch (error) {
+      this.#rollback(error);
+      this.#digest = undo.digest;
+      this.#count = undo.count;
+      throw writeError(error);
+    }
+  }
+
+  #writeEvent(event: StoredChange): void {
+    const { resource, key, revision } = event;
+    const json = event.object.json();
+    const oldSum = event.previous?.sum ?? 0;
+    if (event.type === 'DELETED') {
+      this.#statements.remove.run(resource, key);
+      this.#digest = addToDigest(this.#digest, 0, oldSum);
+      this.#count -= 1;
+    } else {
+      const sum = objectSum(resource, key, revision, json);
+      if (event.type === 'ADDED') {
+        this.#statements.insert.run(resource, key, revision, sum, json);
+        this.#count += 1;
+      } else this.#statements.update.run(revision, sum, json, resource, key);
+      this.#digest = addToDigest(this.#digest, sum, oldSum);
+      event.object.sum = sum;
+    }
+    this.older.append(event);
+    this.#uncheckpointedBytes += json.length * 3;
+  }
+
+  /** A full disk leaves the store usable; any other disk error ends all promises about what is on it. */
+  #rollback(error: unknown): void {
+    this.older.rolledBack();
+    this.#freeCheckedMs = -Infinity;
+    try {
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+    } catch (rollbackError) {
+      this.#log.error('store rollback failed', { err: rollbackError });
+      this.#failure = writeError(rollbackError);
+    }
+    if (isDiskFull(error)) return;
+    this.#failure ??= writeError(error);
+    this.#log.error('store write failed', { err: error });
+  }
+
+  checkWritable(isDelete: boolean): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#freeCheckedMs > freeSpaceCheckMs) {
+      this.#freeCheckedMs = nowMs;
+      this.#freeBytes = freeBytes(this.#file);
+    }
+    if (!isDelete && this.#freeBytes < this.#limits.freeBytesMin) throw diskFullError(`${this.#freeBytes} bytes are free`);
+  }
+
+  afterCommit(): void {
+    if (this.#uncheckpointedBytes < checkpointBytes || this.#failure !== undefined) return;
+    this.#uncheckpointedBytes = 0;
+    try {
+      this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)');
+    } catch (error) {
+      this.#log.warn('store checkpoint failed', { err: error });
+    }
+  }
+
+  compact(options: CompactOptions): Promise<{ removedCount: number }> {
+    return this.older.compact({
+      ageMs: options.ageMs ?? this.#limits.historyAgeMs, countPerKind: options.countPerKind ?? this.#limits.historyCountMin,
+      countMax: Math.max(options.countPerKind ?? 0, this.#limits.historyCountMax), isStopped: () => this.#failure !== undefined || !this.#db.isOpen,
+    });
+  }
+
+  stats(): { walBytes: number; fileBytes: number; isWritable: boolean; detail?: string } {
+    const sizes = { walBytes: sizeOf(`${this.#file}-wal`), fileBytes: sizeOf(this.#file) };
+    if (this.#failure !== undefined) return { ...sizes, isWritable: false, detail: this.#failure.message };
+    if (freeBytes(this.#file) < this.#limits.freeBytesMin) return { ...sizes, isWritable: false, detail: 'the disk is full' };
+    return { ...sizes, isWritable: true };
+  }
+
+  async backup(path: string): Promise<void> {
+    if (existsSync(path)) throw new NetloomError('AlreadyExists', `the backup file ${path} exists already`, { hint: 'choose another file name' });
+    await backup(this.#db, path);
+    syncFolder(dirname(path));
+  }
+
+  close(): void {
+    if (this.#db.isOpen) this.#db.close();
+  }
+}
+
+function prepareStatements(db: DatabaseSync): Record<'begin' | 'commit' | 'insert' | 'update' | 'remove' | 'head', StatementSync> {
+  return {
+    begin: db.prepare('BEGIN IMMEDIATE'),
+    commit: db.prepare('COMMIT'),
+    insert: db.prepare('INSERT INTO obj (resource, key, rev, sum, val) VALUES (?, ?, ?, ?, ?)'),
+    update: db.prepare('UPDATE obj SET rev = ?, sum = ?, val = ? WHERE resource = ? AND key = ?'),
+    remove: db.prepare('DELETE FROM obj WHERE resource = ? AND key = ?'),
+    head: db.prepare('UPDATE head SET revision = ?, count = ?, digest = ? WHERE id = 1'),
+  };
+}
+
+function prepareFolder(folder: string): void {
+  const made = mkdirSync(folder, { recursive: true, mode: 0o700 });
+  if (made !== undefined) syncFolder(dirname(made));
+}
+
+/** Makes new names in a folder survive a power loss. */
+export function syncFolder(folder: string): void {
+  const descriptor = openSync(folder, 'r');
+  try { fsyncSync(descriptor); } finally { closeSync(descriptor); }
+}
+
+/** Value of a numeric PRAGMA. */
+export function pragma(db: DatabaseSync, name: string): number {
+  return Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0] as number;
+}
+
+function freeBytes(file: string): number {
+  try {
+    const info = statfsSync(dirname(file));
+    return info.bavail * info.bsize;
+  } catch {
+    return Infinity;
+  }
+}
+
+function sizeOf(file: string): number {
+  return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+}
