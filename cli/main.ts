@@ -4,17 +4,12 @@
 
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { readFileSync } from 'node:fs';
+import { ExitCode } from './exit.ts';
 import { addControlFlags, addDataDirFlag, addManifestFlags, addNodeFlags, addOutputFlag } from './flags.ts';
 import { printError } from './output.ts';
 
 /** The version in package.json. */
 export const version: string = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
-
-/** Ends the process with this code once output is flushed. */
-export class ExitCode extends Error {
-  readonly exitCode: number;
-  constructor(exitCode: number) { super(`exit ${exitCode}`); this.exitCode = exitCode; }
-}
 
 type Flags = Record<string, unknown>;
 

@@ -19,7 +19,7 @@ const functionLinesMax = 70;
 
 /** The files that may import a package; a pattern matches the path below the root. Tests and benches may import anything. */
 const doors: Record<string, RegExp> = {
-  'undici': /^(api\/client|agent\/probes?|agent\/probes\/[\w-]+|ingress\/[\w-]*external-auth|proxy\/http\/[\w-]+|control\/storage\/etcd[\w-]*)\.ts$/,
+  'undici': /^(cli\/(status|check|explain|http)|api\/client|agent\/probes?|agent\/probes\/[\w-]+|ingress\/[\w-]*external-auth|proxy\/http\/[\w-]+|control\/storage\/etcd[\w-]*)\.ts$/,
   'http-proxy': /^control\/server\/[\w-]*proxy[\w-]*\.ts$/,
   'node-cron': /^control\/sweeps\.ts$/,
   'dns2': /^dns\/(server|udp|doh|lookup)\.ts$|^cli\/[\w-]+\.ts$/,
