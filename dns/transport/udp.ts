@@ -1,0 +1,120 @@
+// UDP listener on dns2's server class: its socket and life cycle are used, its packet handling is replaced by ours, for
+// its decoder costs as much as everything else together and can be stalled by one packet. Several listeners may share a
+// port (`reusePort`). The `lookup` given to the socket answers at once: dgram would otherwise put every reply to a
+// literal address through the resolver queue, about a fifth of the cost of a query.
+// Called by dns/worker.ts. The only file that imports dns2.
+
+import type { RemoteInfo, SocketOptions } from 'node:dgram';
+import { isIPv6 } from 'node:net';
+import { UDPServer } from 'dns2';
+import type { Clock } from '../../api/clock.ts';
+import type { Engine, Origin } from '../engine.ts';
+
+/** Replaces the asynchronous name look-up of dgram: every address here is literal. */
+function literalLookup(address: string, ...rest: unknown[]): void {
+  const callback = rest.at(-1) as (error: null, address: string, family: number) => void;
+  callback(null, address, isIPv6(address) ? 6 : 4);
+}
+
+class Origins implements Origin {
+  readonly transport = 'udp';
+  address = '';
+  port = 0;
+  readonly #server: UdpListener;
+
+  constructor(server: UdpListener) { this.#server = server; }
+
+  reply(bytes: Buffer): void { this.#server.sendTo(bytes, this.port, this.address); }
+
+  hold(): Origin {
+    const copy = new Origins(this.#server);
+    copy.address = this.address;
+    copy.port = this.port;
+    return copy;
+  }
+}
+
+export interface UdpListenerOptions { engine: Engine; clock: Clock; isShared: boolean; address: string }
+
+/** Receive buffer asked of the kernel: a burst of some 4,000 queries waits instead of being lost. */
+const receiveBufferBytes = 4 * 1024 * 1024;
+
+export class UdpListener extends UDPServer {
+  readonly #engine: Engine;
+  readonly #origin: Origins;
+  readonly #clock: Clock;
+  #isDraining = false;
+  #isClosed = false;
+  #packetCount = 0;
+  sendErrorCount = 0;
+
+  constructor(options: UdpListenerOptions) {
+    const type: SocketOptions = { type: isIPv6(options.address) ? 'udp6' : 'udp4', reusePort: options.isShared, lookup: literalLookup as never };
+    super({ type: type as never });
+    this.#engine = options.engine;
+    this.#clock = options.clock;
+    this.#origin = new Origins(this);
+    // Errors of single sends (unreachable, no buffer) must never end the thread.
+    (this as NodeJS.EventEmitter).on('error', () => { this.sendErrorCount += 1; });
+  }
+
+  override handle(data: Buffer, rinfo: RemoteInfo): void {
+    this.#packetCount += 1;
+    if (rinfo.port === 0) return;
+    const origin = this.#origin;
+    origin.address = rinfo.address;
+    origin.port = rinfo.port;
+    const reply = this.#engine.handle(data, origin);
+    if (reply !== undefined) this.sendTo(reply, rinfo.port, rinfo.address);
+  }
+
+  sendTo(bytes: Buffer, port: number, address: string): void {
+    if (this.#isClosed) return;
+    try {
+      if (!this.#isDraining) this.send(bytes, port, address);
+      else this.#sendConnected(bytes, port, address);
+    } catch {
+      this.sendErrorCount += 1;
+    }
+  }
+
+  /** Binds; resolves with the bound port, rejects with the system error. */
+  open(port: number, address: string): Promise<number> {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    this.once('error', reject);
+    this.bind({ port, address }, () => {
+      (this as NodeJS.EventEmitter).off('error', reject);
+      try { this.setRecvBufferSize(receiveBufferBytes); } catch { this.sendErrorCount += 1; }
+      resolve(this.address().port);
+    });
+    return promise;
+  }
+
+  /**
+   * Leaves the port without losing a query: connecting the socket takes it out of the reuse-port group, so that new
+   * queries go to the successor, while those already queued here are still read and answered; then it closes.
+   */
+  async drain(quietMs: number): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isDraining = true;
+    this.#park();
+    let seen = -1;
+    while (seen !== this.#packetCount) {
+      seen = this.#packetCount;
+      await new Promise<void>((resolve) => { this.#clock.after(quietMs, resolve, true); });
+    }
+    this.#isClosed = true;
+    await new Promise<void>((resolve) => { this.close(() => resolve()); });
+  }
+
+  /** Connects to an address that never sends: the discard port of this very machine. */
+  #park(): void { this.connect(9, isIPv6(this.address().address) ? '::1' : '127.0.0.1'); }
+
+  #sendConnected(bytes: Buffer, port: number, address: string): void {
+    this.disconnect();
+    this.connect(port, address);
+    this.send(bytes);
+    this.disconnect();
+    this.#park();
+  }
+}
