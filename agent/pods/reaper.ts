@@ -11,7 +11,8 @@ const script = `
 trap '' INT TERM HUP
 while read -r word; do [ "$word" = quit ] && exit 0; done
 for round in 1 2 3 4 5 6 7 8 9 10; do
-  files=$(grep -lzsx "${agentMark}=$1" /proc/[0-9]*/environ) || break
+  files=$(grep -lzsx "${agentMark}=$1" /proc/[0-9]*/environ)
+  [ -z "$files" ] && break
   for file in $files; do pid=\${file#/proc/}; kill -9 "\${pid%%/*}" 2>/dev/null; done
 done
 `;
