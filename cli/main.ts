@@ -3,13 +3,10 @@
 // Every subcommand's code is imported only when it runs, so that reading commands start fast.
 
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { readFileSync } from 'node:fs';
 import { ExitCode } from './exit.ts';
 import { addControlFlags, addDataDirFlag, addManifestFlags, addNodeFlags, addOutputFlag } from './flags.ts';
 import { printError } from './output.ts';
-
-/** The version in package.json. */
-export const version: string = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+import { version } from './version.ts';
 
 type Flags = Record<string, unknown>;
 
@@ -70,7 +67,7 @@ function addLookCommands(program: Command): void {
   addDataDirFlag(program.command('kubeconfig').summary('print the path of the kubeconfig'))
     .option('--merge', 'add it to ~/.kube/config (or $KUBECONFIG) and make it current').option('--raw', 'print the content')
     .action(async (flags: Flags) => (await import('./kubeconfig.ts')).kubeconfig(flags));
-  addOutputFlag(program.command('version').summary('print versions')).action(async (flags: Flags) => (await import('./version.ts')).printVersion(flags, version));
+  addOutputFlag(program.command('version').summary('print versions')).action(async (flags: Flags) => (await import('./version.ts')).printVersion(flags));
   program.command('completion').summary('shell completion script').argument('<shell>', 'bash, zsh or fish')
     .action(async (shell: string) => (await import('./completion.ts')).completion(shell, program));
 }
