@@ -46,16 +46,6 @@ export class History {
     }
   }
 
-  /** Forgets every event up to this revision. */
-  raiseFloor(revision: number): void {
-    while (this.count > 0) {
-      const oldest = this.#events[this.#start] as StoredChange;
-      if (oldest.revision > revision) break;
-      this.#drop(oldest);
-    }
-    this.#floor = Math.max(this.#floor, revision);
-  }
-
   #drop(oldest: StoredChange): void {
     this.#events[this.#start++] = undefined;
     this.#bytes -= oldest.object.json().length + eventOverheadBytes;

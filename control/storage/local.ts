@@ -63,7 +63,8 @@ export class LocalStorage implements Storage {
     this.#journal = options.journal;
     this.#isFreezing = options.isFreezing;
     this.#durations = new DurationWindow();
-    this.#cacher = new Cacher({ clock: options.clock, limits: options.limits, ...(options.journal.older === undefined ? {} : { older: options.journal.older }) });
+    const { older } = options.journal;
+    this.#cacher = new Cacher(older === undefined ? { clock: options.clock, limits: options.limits } : { clock: options.clock, limits: memoryLimits(options.limits), older });
     this.#cacher.begin(options.journal.revision);
     options.journal.load((resource, stored) => this.#cacher.load(resource, stored));
     this.#housekeeper = this.#clock.every(1_000, () => this.#journal.afterCommit());
@@ -217,6 +218,12 @@ export class LocalStorage implements Storage {
     this.#journal.close();
     return Promise.resolve();
   }
+}
+
+/** With history on disk, memory keeps only the recent part that most resuming watches need. */
+function memoryLimits(limits: StorageLimits): StorageLimits {
+  const count = Math.min(limits.historyCountMin, limits.memoryHistoryCount);
+  return { ...limits, historyAgeMs: 0, historyCountMin: count, historyCountMax: count, historyBytesMax: Math.min(limits.historyBytesMax, limits.memoryHistoryBytes) };
 }
 
 function overlayKey(resource: string, key: string): string { return `${resource}\0${key}`; }

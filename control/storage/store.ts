@@ -123,8 +123,10 @@ export interface Storage {
 
 /** Bounds of the store; each is an option of `openStorage`. */
 export interface StorageLimits {
-  /** History kept in memory per kind: at least `historyAgeMs` and `historyCountMin` events, never over the maxima. */
+  /** History kept per kind: at least `historyAgeMs` and `historyCountMin` events, never over the maxima. */
   historyAgeMs: number; historyCountMin: number; historyCountMax: number; historyBytesMax: number;
+  /** Part of the history that is also held in memory when all of it is on disk. */
+  memoryHistoryCount: number; memoryHistoryBytes: number;
   /** Events handed to one watcher in one call. */
   watchBatchMax: number;
   /** A paused watcher that is this many events behind is closed. */
@@ -141,6 +143,7 @@ export interface StorageLimits {
 
 export const defaultStorageLimits: Readonly<StorageLimits> = Object.freeze({
   historyAgeMs: 300_000, historyCountMin: 10_000, historyCountMax: 100_000, historyBytesMax: 24 << 20,
+  memoryHistoryCount: 2_000, memoryHistoryBytes: 4 << 20,
   watchBatchMax: 500, watchLagMax: 20_000, pendingWritesMax: 10_000, batchMax: 1_000,
   objectBytesMax: 1_572_864, freeBytesMin: 1 << 20,
 });

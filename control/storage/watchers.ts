@@ -142,7 +142,12 @@ export class Watcher implements StoreWatch {
   catchUp(): void {
     if (this.#state !== 'catchingUp') return;
     if (this.#position < this.#source.floor) return this.#endLate();
-    const slice = this.#source.after(this.#position, this.#limits.watchBatchMax);
+    let slice: StoredChange[];
+    try {
+      slice = this.#source.after(this.#position, this.#limits.watchBatchMax);
+    } catch (error) {
+      return this.end(error as Error);
+    }
     const last = slice.at(-1);
     if (last === undefined) {
       this.#position = Math.max(this.#position, this.#source.headRevision);

@@ -7,8 +7,10 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { Clock } from '../../../api/clock.ts';
 import type { Log } from '../../../api/log.ts';
 import type { OlderHistory } from '../kind-cache.ts';
-import { StoredChange, StoredObject } from '../stored.ts';
-import { logSum } from './schema.ts';
+import { expired, StoredChange, StoredObject } from '../stored.ts';
+import { failPoint } from '../fail-points.ts';
+import { kindSum, logSum } from './schema.ts';
+import type { HeadRow } from './schema.ts';
 
 const types = ['ADDED', 'MODIFIED', 'DELETED'] as const;
 /** Rows that one slice of a compaction removes, a few ms of work. */
@@ -17,6 +19,9 @@ const sliceRows = 500;
 const vacuumPages = 100;
 
 interface LogRow { id: number; rev: number; key: string; type: number; prior: number; sum: number; val: string; prevrev: number; prev: string | null }
+interface KindRow { resource: string; floor: number; last: number; sum: number }
+/** History is complete above `floor`; `last` is its newest row, `openedLast` the newest when the store was opened. */
+interface KindEnds { floor: number; last: number; openedLast: number }
 export interface DiskCompaction { ageMs: number; countPerKind: number; countMax: number; isStopped: () => boolean }
 
 /** History on disk, per kind. */
@@ -27,24 +32,39 @@ export class DiskHistory implements OlderHistory {
   readonly #insert: StatementSync;
   readonly #select: StatementSync;
   readonly #selectRest: StatementSync;
-  readonly #floors = new Map<string, number>();
-  readonly #lasts = new Map<string, number>();
+  readonly #upsertKind: StatementSync;
+  readonly #kinds = new Map<string, KindEnds>();
   readonly #uncommitted = new Map<string, number>();
-  #base: number;
+  readonly #base: number;
+  readonly #openedRevision: number;
 
-  constructor(db: DatabaseSync, options: { clock: Clock; log: Log }) {
+  /** Reads where each kind begins and ends; a damaged row costs that kind its history. */
+  constructor(db: DatabaseSync, head: HeadRow, options: { clock: Clock; log: Log }) {
     this.#db = db;
     this.#clock = options.clock;
     this.#log = options.log;
     this.#insert = db.prepare('INSERT INTO log (rev, resource, key, type, time, prior, sum, val, prevrev, prev) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
     this.#select = db.prepare('SELECT id, rev, key, type, prior, sum, val, prevrev, prev FROM log WHERE resource = ? AND rev > ? AND rev <= ? ORDER BY rev, id LIMIT ?');
     this.#selectRest = db.prepare('SELECT id, rev, key, type, prior, sum, val, prevrev, prev FROM log WHERE resource = ? AND rev = ? AND id > ? ORDER BY id');
-    this.#base = (db.prepare('SELECT base FROM head').get() as { base: number }).base;
-    for (const row of db.prepare('SELECT resource, rev FROM floor').all() as { resource: string; rev: number }[]) this.#floors.set(row.resource, row.rev);
-    for (const row of db.prepare('SELECT resource, max(rev) AS rev FROM log GROUP BY resource').all() as { resource: string; rev: number }[]) this.#lasts.set(row.resource, row.rev);
+    this.#upsertKind = db.prepare('INSERT INTO kind (resource, floor, last, sum) VALUES (?, ?, ?, ?) ON CONFLICT (resource) DO UPDATE SET floor = excluded.floor, last = excluded.last, sum = excluded.sum');
+    this.#base = head.base;
+    this.#openedRevision = head.revision;
+    for (const row of db.prepare('SELECT resource, floor, last, sum FROM kind').all() as unknown as KindRow[]) {
+      const isRight = row.sum === kindSum(row.resource, row.floor, row.last);
+      if (!isRight) this.#log.error('store history is damaged, clients will list again', { resource: row.resource });
+      this.#kinds.set(row.resource, isRight ? { floor: row.floor, last: row.last, openedLast: row.last } : { floor: head.revision, last: head.revision, openedLast: head.revision });
+    }
+    this.#loseUnlisted(head.revision);
   }
 
-  floorOf(resource: string): number { return Math.max(this.#base, this.#floors.get(resource) ?? 0); }
+  /** A kind row that vanished altogether is noticed by its history rows. */
+  #loseUnlisted(revision: number): void {
+    for (const { resource } of this.#db.prepare('SELECT DISTINCT resource FROM log').all() as { resource: string }[]) {
+      if (!this.#kinds.has(resource)) this.#kinds.set(resource, { floor: revision, last: revision, openedLast: revision });
+    }
+  }
+
+  floorOf(resource: string): number { return Math.max(this.#base, this.#kinds.get(resource)?.floor ?? 0); }
 
   /** Inside the transaction of the commit. */
   append(event: StoredChange): void {
@@ -59,10 +79,21 @@ export class DiskHistory implements OlderHistory {
     this.#uncommitted.set(resource, revision);
   }
 
-  #lastOf(resource: string): number { return Math.max(this.#lasts.get(resource) ?? 0, this.floorOf(resource)); }
+  #lastOf(resource: string): number { return Math.max(this.#kinds.get(resource)?.last ?? 0, this.#base); }
+
+  /** Inside the transaction, after all events: where the kinds now end. */
+  writeEnds(): void {
+    for (const [resource, last] of this.#uncommitted) {
+      const floor = this.floorOf(resource);
+      this.#upsertKind.run(resource, floor, last, kindSum(resource, floor, last));
+    }
+  }
 
   committed(): void {
-    for (const [resource, revision] of this.#uncommitted) this.#lasts.set(resource, revision);
+    for (const [resource, last] of this.#uncommitted) {
+      const ends = this.#kinds.get(resource);
+      if (ends === undefined) this.#kinds.set(resource, { floor: this.#base, last, openedLast: this.#base }); else ends.last = last;
+    }
     this.#uncommitted.clear();
   }
 
@@ -77,14 +108,18 @@ export class DiskHistory implements OlderHistory {
     const versions = new Map<string, StoredObject>();
     let prior = after;
     for (const row of rows) {
-      if (row.prior > prior || (events.length > 0 && row.prior !== prior) || row.sum !== logSum(resource, row.key, row.rev, row.type, row.prior, row.val, row.prevrev, row.prev)) {
-        this.#lose(resource, row);
-        return [];
-      }
+      const isNext = events.length === 0 ? row.prior <= after : row.prior === prior;
+      if (!isNext || row.sum !== logSum(resource, row.key, row.rev, row.type, row.prior, row.val, row.prevrev, row.prev)) this.#lose(resource, after, upTo);
       prior = row.rev;
       events.push(this.#eventOf(resource, row, versions));
     }
+    if (rows.length < limit && prior < this.#endWithin(resource, upTo)) this.#lose(resource, after, upTo);
     return events;
+  }
+
+  /** The newest revision of this kind up to `upTo`, which is where memory begins: at opening, or at an event it dropped. */
+  #endWithin(resource: string, upTo: number): number {
+    return upTo > this.#openedRevision ? upTo : this.#kinds.get(resource)?.openedLast ?? 0;
   }
 
   #eventOf(resource: string, row: LogRow, versions: Map<string, StoredObject>): StoredChange {
@@ -95,16 +130,18 @@ export class DiskHistory implements OlderHistory {
     return new StoredChange(types[row.type] as StoredChange['type'], resource, object, previous, this.#clock.monotonicMs());
   }
 
-  /** Damaged history is given up up to its newest row: clients list again, which is always right. */
-  #lose(resource: string, row: LogRow): void {
-    this.#log.error('store history is damaged, clients will list again', { resource, revision: row.rev });
-    this.#floors.set(resource, this.#lastOf(resource));
+  /** Damaged history is given up to where memory begins: clients list again, which is always right. */
+  #lose(resource: string, after: number, upTo: number): never {
+    this.#log.error('store history is damaged, clients will list again', { resource, revision: upTo });
+    const ends = this.#kinds.get(resource);
+    if (ends === undefined) this.#kinds.set(resource, { floor: upTo, last: upTo, openedLast: upTo }); else ends.floor = Math.max(ends.floor, upTo);
+    throw expired(resource, after, upTo);
   }
 
   /** Trims every kind, a slice per turn of the event loop. */
   async compact(options: DiskCompaction): Promise<{ removedCount: number }> {
     let removedCount = 0;
-    for (const resource of [...this.#lasts.keys()]) {
+    for (const resource of [...this.#kinds.keys()]) {
       for (;;) {
         if (options.isStopped()) return { removedCount };
         const removed = this.#removeSlice(resource, options);
@@ -129,12 +166,14 @@ export class DiskHistory implements OlderHistory {
       floor = row.rev;
     }
     if (floor === 0) return 0;
+    const ends = this.#kinds.get(resource) as KindEnds;
     this.#db.exec('BEGIN IMMEDIATE');
     try {
-      this.#db.prepare('INSERT INTO floor (resource, rev) VALUES (?1, ?2) ON CONFLICT (resource) DO UPDATE SET rev = max(rev, ?2)').run(resource, floor);
+      this.#upsertKind.run(resource, Math.max(ends.floor, floor), ends.last, kindSum(resource, Math.max(ends.floor, floor), ends.last));
       const { changes } = this.#db.prepare('DELETE FROM log WHERE resource = ? AND rev <= ?').run(resource, floor);
+      failPoint('store.compact');
       this.#db.exec('COMMIT');
-      this.#floors.set(resource, Math.max(floor, this.#floors.get(resource) ?? 0));
+      ends.floor = Math.max(ends.floor, floor);
       return Number(changes);
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');

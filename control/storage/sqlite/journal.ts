@@ -14,9 +14,12 @@ import type { Journal } from '../local.ts';
 import type { CompactOptions, StorageLimits } from '../store.ts';
 import { StoredObject } from '../stored.ts';
 import type { StoredChange } from '../stored.ts';
+import { failPoint } from '../fail-points.ts';
 import { corruptError, diskFullError, isDiskFull, lockedError, lockHolder, openError, writeError } from './errors.ts';
 import { DiskHistory } from './disk-history.ts';
-import { addToDigest, applicationId, applySettings, createTables, formatVersion, objectSum, storeFileName } from './schema.ts';
+import { addToDigest, applicationId, applySettings, createTables, formatVersion, headSum, objectSum, storeFileName } from './schema.ts';
+import type { HeadRow } from './schema.ts';
+import { checkWal } from './wal-check.ts';
 
 /** Bytes written between two checkpoints; a checkpoint of this size takes about 10 ms. */
 const checkpointBytes = 4 << 20;
@@ -31,6 +34,7 @@ export function sqliteJournal(options: SqliteJournalOptions): SqliteJournal {
     prepareFolder(options.dataDir);
     const holder = lockHolder(file);
     if (holder !== undefined) throw lockedError(file, holder);
+    checkWal(file);
     return new SqliteJournal(file, options);
   } catch (error) {
     throw openError(error, file);
@@ -47,10 +51,9 @@ export class SqliteJournal implements Journal {
   readonly #limits: StorageLimits;
   readonly #db: DatabaseSync;
   readonly #statements: Record<'begin' | 'commit' | 'insert' | 'update' | 'remove' | 'head', StatementSync>;
-  #revision = 0;
-  #count = 0;
-  #digest = 0;
+  #head: HeadRow;
   #uncheckpointedBytes = 0;
+  #hasRolledBack = false;
   #freeBytes = Infinity;
   #freeCheckedMs = -Infinity;
   #failure: NetloomError | undefined;
@@ -62,8 +65,8 @@ export class SqliteJournal implements Journal {
     this.#limits = options.limits;
     this.#db = new DatabaseSync(file);
     try {
-      this.#open();
-      this.older = new DiskHistory(this.#db, { clock: options.clock, log: options.log });
+      this.#head = this.#open();
+      this.older = new DiskHistory(this.#db, this.#head, { clock: options.clock, log: options.log });
       this.#statements = prepareStatements(this.#db);
     } catch (error) {
       this.#db.close();
@@ -71,9 +74,9 @@ export class SqliteJournal implements Journal {
     }
   }
 
-  get revision(): number { return this.#revision; }
+  get revision(): number { return this.#head.revision; }
 
-  #open(): void {
+  #open(): HeadRow {
     applySettings(this.#db);
     const version = pragma(this.#db, 'user_version');
     if (version === 0 && pragma(this.#db, 'schema_version') === 0) this.#create();
@@ -83,19 +86,24 @@ export class SqliteJournal implements Journal {
     }
     // A write lock at once, so that a second process is refused now and not at its first write.
     this.#db.exec('BEGIN IMMEDIATE; COMMIT');
+    // What a killed process left in the WAL is now recovered; emptied, it holds no stale frames beyond the valid ones.
+    this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    const head = this.#db.prepare('SELECT revision, count, digest, base, store, sum FROM head').get() as unknown as HeadRow | undefined;
+    if (head === undefined || headSum(head) !== head.sum) throw corruptError(this.#file, 'the head row is missing or does not match its checksum');
+    return head;
   }
 
   #create(): void {
     this.#db.exec(`BEGIN IMMEDIATE; ${createTables} PRAGMA application_id=${applicationId}; PRAGMA user_version=${formatVersion};`);
-    this.#db.prepare('INSERT INTO head (id, revision, count, digest, base, store) VALUES (1, 0, 0, 0, 0, ?)').run(randomUUID());
+    const head = { revision: 0, count: 0, digest: 0, base: 0, store: randomUUID() };
+    this.#db.prepare('INSERT INTO head (id, revision, count, digest, base, store, sum) VALUES (1, 0, 0, 0, 0, ?, ?)').run(head.store, headSum(head));
     this.#db.exec('COMMIT');
     syncFolder(dirname(this.#file));
   }
 
   load(onObject: (resource: string, stored: StoredObject) => void): void {
     try {
-      const head = this.#db.prepare('SELECT revision, count, digest FROM head').get() as { revision: number; count: number; digest: number } | undefined;
-      if (head === undefined) throw corruptError(this.#file, 'the head row is missing');
+      const head = this.#head;
       let digest = 0;
       let count = 0;
       for (const row of this.#db.prepare('SELECT resource, key, rev, sum, val FROM obj').iterate() as Iterable<{ resource: string; key: string; rev: number; sum: number; val: string }>) {
@@ -107,9 +115,6 @@ export class SqliteJournal implements Journal {
         onObject(row.resource, stored);
       }
       if (digest !== head.digest || count !== head.count) throw corruptError(this.#file, `${head.count} objects were written, ${count} are found, or their checksums differ`);
-      this.#revision = head.revision;
-      this.#count = count;
-      this.#digest = digest;
     } catch (error) {
       this.#db.close();
       throw openError(error, this.#file);
@@ -118,46 +123,63 @@ export class SqliteJournal implements Journal {
 
   write(events: readonly StoredChange[], revision: number): void {
     if (this.#failure !== undefined) throw this.#failure;
-    const undo = { digest: this.#digest, count: this.#count };
+    const head = { ...this.#head, revision };
     try {
+      failPoint('store.begin');
+      if (this.#hasRolledBack) this.#resetWal();
       this.#statements.begin.run();
-      for (const event of events) this.#writeEvent(event);
-      this.#statements.head.run(revision, this.#count, this.#digest);
+      for (const event of events) this.#writeEvent(event, head);
+      this.older.writeEnds();
+      head.sum = headSum(head);
+      this.#statements.head.run(revision, head.count, head.digest, head.sum);
+      failPoint('store.commit');
       this.#statements.commit.run();
-      this.#revision = revision;
+      failPoint('store.committed');
+      this.#head = head;
       this.older.committed();
     } catch (error) {
       this.#rollback(error);
-      this.#digest = undo.digest;
-      this.#count = undo.count;
       throw writeError(error);
     }
   }
 
-  #writeEvent(event: StoredChange): void {
+  #writeEvent(event: StoredChange, head: HeadRow): void {
     const { resource, key, revision } = event;
     const json = event.object.json();
     const oldSum = event.previous?.sum ?? 0;
+    let changes: number | bigint;
     if (event.type === 'DELETED') {
-      this.#statements.remove.run(resource, key);
-      this.#digest = addToDigest(this.#digest, 0, oldSum);
-      this.#count -= 1;
+      ({ changes } = this.#statements.remove.run(resource, key));
+      head.digest = addToDigest(head.digest, 0, oldSum);
+      head.count -= 1;
     } else {
       const sum = objectSum(resource, key, revision, json);
       if (event.type === 'ADDED') {
-        this.#statements.insert.run(resource, key, revision, sum, json);
-        this.#count += 1;
-      } else this.#statements.update.run(revision, sum, json, resource, key);
-      this.#digest = addToDigest(this.#digest, sum, oldSum);
+        ({ changes } = this.#statements.insert.run(resource, key, revision, sum, json));
+        head.count += 1;
+      } else ({ changes } = this.#statements.update.run(revision, sum, json, resource, key));
+      head.digest = addToDigest(head.digest, sum, oldSum);
       event.object.sum = sum;
     }
+    if (changes !== 1) throw corruptError(this.#file, `object ${resource} ${key} is missing on disk`);
     this.older.append(event);
     this.#uncheckpointedBytes += json.length * 3;
+  }
+
+  /**
+   * Empties the log after a rollback: it may hold frames of the failed transaction beyond its valid end, which the next
+   * opening could not tell from damage.
+   */
+  #resetWal(): void {
+    this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    this.#hasRolledBack = false;
+    this.#uncheckpointedBytes = 0;
   }
 
   /** A full disk leaves the store usable; any other disk error ends all promises about what is on it. */
   #rollback(error: unknown): void {
     this.older.rolledBack();
+    this.#hasRolledBack = true;
     this.#freeCheckedMs = -Infinity;
     try {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
@@ -184,6 +206,7 @@ export class SqliteJournal implements Journal {
     if (this.#uncheckpointedBytes < checkpointBytes || this.#failure !== undefined) return;
     this.#uncheckpointedBytes = 0;
     try {
+      failPoint('store.checkpoint');
       this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)');
     } catch (error) {
       this.#log.warn('store checkpoint failed', { err: error });
@@ -222,7 +245,7 @@ function prepareStatements(db: DatabaseSync): Record<'begin' | 'commit' | 'inser
     insert: db.prepare('INSERT INTO obj (resource, key, rev, sum, val) VALUES (?, ?, ?, ?, ?)'),
     update: db.prepare('UPDATE obj SET rev = ?, sum = ?, val = ? WHERE resource = ? AND key = ?'),
     remove: db.prepare('DELETE FROM obj WHERE resource = ? AND key = ?'),
-    head: db.prepare('UPDATE head SET revision = ?, count = ?, digest = ? WHERE id = 1'),
+    head: db.prepare('UPDATE head SET revision = ?, count = ?, digest = ?, sum = ? WHERE id = 1'),
   };
 }
 

@@ -1,6 +1,7 @@
 // Tables, settings and checksums of the embedded store file. State (`obj`) and history (`log`) are apart: state never
-// needs compaction, history is trimmed without touching state. Every row carries a CRC, and `head` carries the number
-// of objects and the sum of their CRCs, so that a damaged or missing row is noticed at start and never served.
+// needs compaction, history is trimmed without touching state. Every row carries a CRC, `head` carries the number of
+// objects and the sum of their CRCs, and `kind` where the history of each kind begins and ends, so that a damaged or
+// missing row is noticed and never served.
 // Used by ./journal.ts and ./restore.ts.
 
 import { crc32 } from 'node:zlib';
@@ -18,13 +19,13 @@ const digestModulus = 2 ** 48;
 
 export const createTables = `
 CREATE TABLE head (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, count INTEGER NOT NULL, digest INTEGER NOT NULL,
-  base INTEGER NOT NULL, store TEXT NOT NULL);
+  base INTEGER NOT NULL, store TEXT NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE obj (resource TEXT NOT NULL, key TEXT NOT NULL, rev INTEGER NOT NULL, sum INTEGER NOT NULL, val TEXT NOT NULL);
 CREATE UNIQUE INDEX obj_key ON obj (resource, key);
 CREATE TABLE log (id INTEGER PRIMARY KEY, rev INTEGER NOT NULL, resource TEXT NOT NULL, key TEXT NOT NULL, type INTEGER NOT NULL,
   time INTEGER NOT NULL, prior INTEGER NOT NULL, sum INTEGER NOT NULL, val TEXT NOT NULL, prevrev INTEGER NOT NULL, prev TEXT);
 CREATE INDEX log_kind ON log (resource, rev);
-CREATE TABLE floor (resource TEXT PRIMARY KEY, rev INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE kind (resource TEXT PRIMARY KEY, floor INTEGER NOT NULL, last INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
 `;
 
 /**
@@ -50,6 +51,18 @@ export function objectSum(resource: string, key: string, revision: number, json:
 /** Checksum of a history row. */
 export function logSum(resource: string, key: string, revision: number, type: number, prior: number, json: string, previousRevision: number, previous: string | null): number {
   return crc32(previous ?? '', crc32(json, crc32(`${resource}\0${key}\0${revision}\0${type}\0${prior}\0${previousRevision}\0`)));
+}
+
+export interface HeadRow { revision: number; count: number; digest: number; base: number; store: string; sum: number }
+
+/** Checksum of the head row. */
+export function headSum(head: Omit<HeadRow, 'sum'>): number {
+  return crc32(`${head.revision}\0${head.count}\0${head.digest}\0${head.base}\0${head.store}`);
+}
+
+/** Checksum of a row that says where a kind's history begins and ends. */
+export function kindSum(resource: string, floor: number, last: number): number {
+  return crc32(`${resource}\0${floor}\0${last}`);
 }
 
 /** Adds a checksum to the digest of the whole state, or takes it away. The order of rows does not matter. */
