@@ -137,8 +137,9 @@ export class NetnsNetwork implements NetworkDriver {
 
   cleanupScript(): string {
     const { prefix, bridgeName } = this.#options;
-    return `for l in /sys/class/net/${prefix}v*; do [ -e "$l" ] && ip link del "\${l##*/}"; done; `
-      + `for n in /run/netns/${prefix}-*; do [ -e "$n" ] && ip netns del "\${n##*/}"; done; [ -e /sys/class/net/${bridgeName} ] && ip link del ${bridgeName}; true`;
+    // `ip` is asked instead of /sys/class/net, which may show another network namespace than the one we are in.
+    return `for l in $(ip -o link show type veth | sed -n 's/^[0-9]*: \\(${prefix}v[^@:]*\\).*/\\1/p'); do ip link del "$l"; done 2>/dev/null; `
+      + `for n in /run/netns/${prefix}-*; do [ -e "$n" ] && ip netns del "\${n##*/}"; done; ip link del ${bridgeName} 2>/dev/null; true`;
   }
 }
 
