@@ -1,0 +1,236 @@
+// The HTTP engine of one worker thread: what all its connections share (router, deadlines, limits, counters, own
+// answers), accepting sockets, choosing and opening upstream connections, draining.
+//
+// How to use it (ingress/worker.ts, proxy/userspace):
+//   const engine = new HttpEngine({ router, clock, log });          // router: Router of route.ts
+//   server.on('connection', (socket) => engine.accept(socket, { scheme: 'http' }));
+//   engine.drain();                                                 // answers say Connection: close, idle ones close
+//   await engine.close(drainMs);
+// `Route.backend` is a Backend of endpoints.ts; call backend.update() when endpoints change.
+
+import type net from 'node:net';
+import type { Clock } from '../../api/clock.ts';
+import type { Log } from '../../api/log.ts';
+import { Answers } from './answers.ts';
+import { Deadlines } from './deadlines.ts';
+import { DownstreamH1 } from './downstream-h1.ts';
+import { outstandingPerEndpointMax, type Backend, type Endpoint } from './endpoints.ts';
+import type { Exchange, Upstream } from './exchange.ts';
+import { headLimits, type HeadLimits } from './request-head.ts';
+import { viaValue } from './request-text.ts';
+import { responseLimits, type ResponseLimits } from './response-head.ts';
+import type { RetryRules, Route, Router } from './route.ts';
+import { UpstreamH1 } from './upstream-h1.ts';
+
+/** Milliseconds per phase; 0 = off. */
+export interface HttpTimeouts {
+  headMs: number; bodyIdleMs: number; keepAliveMs: number; writeStallMs: number;
+  connectMs: number; responseMs: number; streamIdleMs: number; tunnelIdleMs: number; upstreamIdleMs: number;
+}
+export const httpTimeouts: HttpTimeouts = Object.freeze({
+  headMs: 10_000, bodyIdleMs: 30_000, keepAliveMs: 75_000, writeStallMs: 30_000,
+  connectMs: 1_000, responseMs: 60_000, streamIdleMs: 300_000, tunnelIdleMs: 3_600_000, upstreamIdleMs: 4_000,
+});
+
+/** What is known about a connection before any request, made once per connection. */
+export interface PeerInfo {
+  readonly ip: string; readonly scheme: 'http' | 'https'; readonly localPort: number; readonly isTrusted: boolean;
+  /** X-Forwarded-* lines that are the same for every request of this connection. */
+  readonly forwardedFields: string;
+  /** TLS name the client asked for; undefined on plain connections. */
+  readonly serverName: string | undefined;
+  /** Whether this connection's certificate must not serve that host (421). */
+  readonly misdirected: ((host: string) => boolean) | undefined;
+}
+
+export interface HttpEngineOptions {
+  router: Router; clock: Clock; log: Log;
+  timeouts?: Partial<HttpTimeouts>; headLimits?: Partial<HeadLimits>;
+  /** Peers whose X-Forwarded-* are believed. */
+  isTrusted?: (ip: string) => boolean;
+  observer?: Observer; random?: () => number;
+  requestsPerConnectionMax?: number; connectionsMax?: number; connectionsPerSourceMax?: number;
+}
+
+/** Who counts and logs; every method is called on the hot path and must not throw. */
+export interface Observer {
+  done(exchange: Exchange, durationMs: number): void;
+  retried(exchange: Exchange): void;
+  gauge(name: 'connections' | 'upstreams' | 'tunnels', delta: number): void;
+  limited(name: string): void;
+}
+
+const noObserver: Observer = Object.freeze({ done() {}, retried() {}, gauge() {}, limited() {} });
+const retryBudgetMax = 50;
+const retryPerRequest = 0.2;
+const defaultRetry: { triesMax: number; retryOn: RetryRules } = Object.freeze({
+  triesMax: 3, retryOn: Object.freeze({ connect: true, reset: true, timeout: false, invalid: false, nonIdempotent: false, statuses: [] }),
+});
+
+export class HttpEngine {
+  router: Router;
+  readonly deadlines: Deadlines;
+  readonly timeouts: HttpTimeouts;
+  readonly headLimits: HeadLimits;
+  readonly responseLimits: ResponseLimits = responseLimits;
+  readonly requestsPerConnectionMax: number;
+  readonly answers = new Answers();
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly observer: Observer;
+  readonly random: () => number;
+  isDraining = false;
+  /** The time of the last nowMs(): good enough for deadlines within one turn. */
+  nowMsCached = 0;
+  readonly #options: HttpEngineOptions;
+  readonly #connections = new Set<DownstreamH1>();
+  readonly #perSource = new Map<string, number>();
+  #retryTokens = retryBudgetMax;
+  #dateLine = '';
+  #dateAtMs = -Infinity;
+  #requestCounter = 0;
+  readonly #requestPrefix: string;
+  #whenIdle: PromiseWithResolvers<void> | undefined;
+
+  constructor(options: HttpEngineOptions) {
+    this.#options = options;
+    this.router = options.router;
+    this.clock = options.clock;
+    this.log = options.log;
+    this.observer = options.observer ?? noObserver;
+    this.random = options.random ?? Math.random;
+    this.deadlines = new Deadlines(options.clock);
+    this.timeouts = { ...httpTimeouts, ...options.timeouts };
+    this.headLimits = { ...headLimits, ...options.headLimits };
+    this.headLimits.fieldCountMax = Math.min(120, this.headLimits.fieldCountMax);
+    this.requestsPerConnectionMax = options.requestsPerConnectionMax ?? 10_000;
+    this.#requestPrefix = Array.from({ length: 20 }, () => Math.floor(this.random() * 16).toString(16)).join('');
+    this.nowMs();
+  }
+
+  nowMs(): number { return this.nowMsCached = this.clock.monotonicMs(); }
+  get connectionCount(): number { return this.#connections.size; }
+
+  /** 32 hex digits, unique per worker and request. */
+  nextRequestID(): string {
+    this.#requestCounter += 1;
+    return this.#requestPrefix + (0x1000_0000_0000 + this.#requestCounter).toString(16);
+  }
+
+  /** A Date field line, made once a second. */
+  dateLine(): string {
+    if (this.nowMsCached - this.#dateAtMs >= 1_000 || this.nowMsCached < this.#dateAtMs) {
+      this.#dateAtMs = this.nowMsCached;
+      this.#dateLine = `Date: ${new Date(this.clock.nowMs()).toUTCString()}\r\n`;
+    }
+    return this.#dateLine;
+  }
+
+  /** Serves one accepted socket with HTTP/1.1 until it closes. */
+  accept(socket: net.Socket, options: { scheme: 'http' | 'https'; serverName?: string; misdirected?: (host: string) => boolean; first?: Buffer; peerIP?: string; localPort?: number }): void {
+    const ip = options.peerIP ?? plainIP(socket.remoteAddress ?? '');
+    if (!this.#admit(ip)) { socket.destroy(); return; }
+    const peer = makePeer(ip, options.scheme, options.localPort ?? socket.localPort ?? 0, this.#options.isTrusted?.(ip) ?? false, options.serverName, options.misdirected);
+    const connection = new DownstreamH1(this, socket, peer);
+    this.#connections.add(connection);
+    this.observer.gauge('connections', 1);
+    socket.on('data', (bytes: Buffer) => connection.onBytes(bytes));
+    socket.on('drain', () => connection.onDrain());
+    socket.on('end', () => connection.onEnd());
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      connection.onClose();
+      this.#leave(connection, ip);
+    });
+    if (options.first !== undefined && options.first.length > 0) connection.onBytes(options.first);
+  }
+
+  #admit(ip: string): boolean {
+    const { connectionsMax = Infinity, connectionsPerSourceMax = Infinity } = this.#options;
+    if (this.#connections.size >= connectionsMax) { this.observer.limited('connections'); return false; }
+    const count = this.#perSource.get(ip) ?? 0;
+    if (count >= connectionsPerSourceMax) { this.observer.limited('connections_per_source'); return false; }
+    this.#perSource.set(ip, count + 1);
+    return true;
+  }
+
+  #leave(connection: DownstreamH1, ip: string): void {
+    this.#connections.delete(connection);
+    this.observer.gauge('connections', -1);
+    const count = this.#perSource.get(ip) ?? 1;
+    if (count <= 1) this.#perSource.delete(ip); else this.#perSource.set(ip, count - 1);
+    if (this.#connections.size === 0) this.#whenIdle?.resolve();
+  }
+
+  /** The endpoint for the next try of an exchange; undefined when there is none that may take it. */
+  pick(exchange: Exchange, backend: Backend): Endpoint | undefined {
+    const endpoint = backend.pick(exchange.tried, this.nowMsCached, this.random);
+    return endpoint === undefined || endpoint.outstanding < outstandingPerEndpointMax ? endpoint : undefined;
+  }
+
+  /** Takes an idle connection of the endpoint or opens one, and sends the exchange's request on it. */
+  connect(exchange: Exchange, endpoint: Endpoint): Upstream {
+    const idle = endpoint.takeIdle() as UpstreamH1 | undefined;
+    const upstream = idle ?? new UpstreamH1(this, endpoint);
+    exchange.sentMs = this.nowMsCached;
+    upstream.send(exchange, idle !== undefined, this.nowMsCached);
+    return upstream;
+  }
+
+  noteResponse(exchange: Exchange, status: number): void {
+    const { endpoint } = exchange;
+    if (endpoint === undefined) return;
+    const nowMs = this.nowMs();
+    if (status === 502 || status === 503 || status === 504 || status === 500) endpoint.noteFault(false, nowMs);
+    else endpoint.noteSuccess(nowMs - exchange.sentMs);
+  }
+
+  noteDone(exchange: Exchange): void {
+    if (this.#retryTokens < retryBudgetMax) this.#retryTokens += retryPerRequest;
+    this.observer.done(exchange, this.nowMsCached - exchange.startedMs);
+  }
+
+  retrySettings(route: Route | undefined): { triesMax: number; retryOn: RetryRules } { return route?.retry ?? defaultRetry; }
+
+  /** Whether the budget (20 % of requests, 50 at once) allows one more try. */
+  takeRetry(exchange: Exchange, _isConnect: boolean): boolean {
+    if (this.#retryTokens < 1) { this.observer.limited('retry_budget'); return false; }
+    this.#retryTokens -= 1;
+    this.observer.retried(exchange);
+    return true;
+  }
+
+  upstreamOpened(): void { this.observer.gauge('upstreams', 1); }
+  upstreamClosed(): void { this.observer.gauge('upstreams', -1); }
+  tunnelOpened(): void { this.observer.gauge('tunnels', 1); }
+  tunnelClosed(): void { this.observer.gauge('tunnels', -1); }
+
+  /** From now on answers end their connection; idle connections close. */
+  drain(): void {
+    this.isDraining = true;
+    for (const connection of this.#connections) connection.drain();
+  }
+
+  /** Drains, waits up to `drainMs`, then closes what is left. */
+  async close(drainMs: number): Promise<void> {
+    this.drain();
+    if (this.#connections.size > 0 && drainMs > 0) {
+      this.#whenIdle = Promise.withResolvers();
+      const timer = this.clock.after(drainMs, () => this.#whenIdle?.resolve(), true);
+      await this.#whenIdle.promise;
+      timer.cancel();
+    }
+    for (const connection of this.#connections) connection.close();
+    this.deadlines.close();
+  }
+}
+
+function plainIP(ip: string): string { return ip.startsWith('::ffff:') ? ip.slice(7) : ip; }
+
+/** Builds the per-connection part of the forwarded fields once. */
+export function makePeer(ip: string, scheme: 'http' | 'https', localPort: number, isTrusted: boolean, serverName: string | undefined, misdirected: ((host: string) => boolean) | undefined): PeerInfo {
+  return {
+    ip, scheme, localPort, isTrusted, serverName, misdirected,
+    forwardedFields: `X-Forwarded-For: ${ip}\r\nX-Forwarded-Proto: ${scheme}\r\nX-Forwarded-Port: ${localPort}\r\nX-Real-IP: ${ip}\r\nVia: ${viaValue}\r\n`,
+  };
+}
