@@ -11,17 +11,14 @@ import { NetloomError, toStatus } from '../../api/errors.ts';
 import type { Log } from '../../api/log.ts';
 import { logPath } from '../pods/log-file.ts';
 import { sendLog } from '../pods/log-reader.ts';
-import type { PodRunner } from '../pods/pod-runner.ts';
 import type { Pods } from '../pods/pods.ts';
+import type { AgentRoute } from './route.ts';
 import { handleUpgrade } from './upgrade.ts';
 
 export interface AgentServerOptions {
   servingCert: { certPem: string; keyPem: string; clientCaPem: string };
   bind: string; port: number; pods: Pods; workingDir: string; clock: Clock; log: Log;
 }
-
-/** `/containerLogs/{namespace}/{pod}/{container}` and the like. */
-export interface AgentRoute { readonly action: string; readonly runner: PodRunner; readonly container: string; readonly query: URLSearchParams }
 
 export class AgentServer {
   readonly #options: AgentServerOptions;
@@ -87,7 +84,7 @@ export class AgentServer {
     }
     const runner = this.#options.pods.find(namespace, pod);
     if (runner === undefined) throw new NetloomError('NotFound', `pod "${pod}" does not run on this node`, { source: 'downstream' });
-    return { action, runner, container: container ?? '', query: url.searchParams };
+    return { action, runner, container: container ?? url.searchParams.get('container') ?? '', query: url.searchParams };
   }
 
   async #sendLogs(route: AgentRoute, request: IncomingMessage, response: ServerResponse): Promise<void> {
