@@ -7,7 +7,10 @@ import { NetloomError } from '../../api/errors.ts';
 
 interface Plan { point: string; action: 'kill' | 'eio' | 'full'; remaining: number }
 
-const plans: Plan[] | undefined = parsePlans(process.env['NETLOOM_FAIL']);
+let plans: Plan[] | undefined = parsePlans(process.env['NETLOOM_FAIL']);
+
+/** Sets the plans of this process anew: for tests that need no process of their own. */
+export function armFailPoints(text: string | undefined): void { plans = parsePlans(text); }
 
 /** Does what NETLOOM_FAIL asks for at this point; nothing without it. */
 export function failPoint(point: string): void {

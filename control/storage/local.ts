@@ -12,6 +12,7 @@ import type { OlderHistory } from './kind-cache.ts';
 import { alreadyExists, conflict, makeStored, notFound, storeClosed, StoredChange } from './stored.ts';
 import type { StoredObject } from './stored.ts';
 import { DurationWindow } from './durations.ts';
+import { makeBackup } from './sqlite/copies.ts';
 
 /** Where committed changes are kept. `write` returns once they are durable, or throws and has kept nothing. */
 export interface Journal {
@@ -27,7 +28,6 @@ export interface Journal {
   afterCommit(): void;
   compact(options: CompactOptions): Promise<{ removedCount: number }>;
   stats(): { walBytes: number; fileBytes: number; isWritable: boolean; detail?: string };
-  backup(path: string, storage: Storage): Promise<void>;
   close(): void;
 }
 
@@ -202,11 +202,7 @@ export class LocalStorage implements Storage {
     };
   }
 
-  async backup(path: string): Promise<{ revision: number }> {
-    const revision = this.revision;
-    await this.#journal.backup(path, this);
-    return { revision };
-  }
+  backup(path: string): Promise<{ revision: number }> { return makeBackup(path, this); }
 
   /** Commits what is queued, ends all watches, lets go of the files. */
   close(): Promise<void> {

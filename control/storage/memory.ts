@@ -14,7 +14,6 @@ export function memoryJournal(): Journal {
     afterCommit: () => {},
     compact: () => Promise.resolve({ removedCount: 0 }),
     stats: () => ({ walBytes: 0, fileBytes: 0, isWritable: true }),
-    backup: () => Promise.resolve(),
     close: () => {},
   };
 }

@@ -101,9 +101,7 @@ export class DiskHistory implements OlderHistory {
 
   read(resource: string, after: number, upTo: number, max: number): StoredChange[] {
     const limit = Math.min(max, Number.MAX_SAFE_INTEGER);
-    const rows = this.#select.all(resource, after, upTo, limit) as unknown as LogRow[];
-    const last = rows.at(-1);
-    if (last !== undefined && rows.length === limit) rows.push(...this.#selectRest.all(resource, last.rev, last.id) as unknown as LogRow[]);
+    const rows = this.#readRows(resource, after, upTo, limit);
     const events: StoredChange[] = [];
     const versions = new Map<string, StoredObject>();
     let prior = after;
@@ -115,6 +113,18 @@ export class DiskHistory implements OlderHistory {
     }
     if (rows.length < limit && prior < this.#endWithin(resource, upTo)) this.#lose(resource, after, upTo);
     return events;
+  }
+
+  #readRows(resource: string, after: number, upTo: number, limit: number): LogRow[] {
+    try {
+      const rows = this.#select.all(resource, after, upTo, limit) as unknown as LogRow[];
+      const last = rows.at(-1);
+      if (last !== undefined && rows.length === limit) rows.push(...this.#selectRest.all(resource, last.rev, last.id) as unknown as LogRow[]);
+      return rows;
+    } catch (error) {
+      this.#log.error('store history cannot be read', { resource, err: error });
+      return this.#lose(resource, after, upTo);
+    }
   }
 
   /** The newest revision of this kind up to `upTo`, which is where memory begins: at opening, or at an event it dropped. */

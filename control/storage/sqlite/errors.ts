@@ -44,6 +44,7 @@ function isNoSpace(error: unknown): boolean { return (error as { code?: unknown 
 export function writeError(error: unknown): NetloomError {
   if (error instanceof NetloomError) return error;
   if (isDiskFull(error)) return diskFullError((error as Error).message, error);
+  if (primaryCode(error) === corrupt) return new NetloomError('StoreCorrupt', `the store is damaged: ${(error as Error).message}; reads go on`, { cause: error, hint: 'make a backup (netloom backup) and restore it' });
   return new NetloomError('StoreClosed', `the disk of the store failed: ${(error as Error).message}; reads go on, writes need a restart`, { cause: error, hint: 'look at the disk, then restart netloom' });
 }
 

@@ -2,10 +2,9 @@
 // one BEGIN…COMMIT and so one fsync; the revision counter is written in the same commit and can never go back.
 // Called by ../local.ts. Trades: a commit blocks the event loop for one fsync (see stats().commitMsP99).
 
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, statfsSync, statSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
 import { dirname, join } from 'node:path';
-import { backup, DatabaseSync } from 'node:sqlite';
+import { DatabaseSync } from 'node:sqlite';
 import type { StatementSync } from 'node:sqlite';
 import type { Clock } from '../../../api/clock.ts';
 import type { Log } from '../../../api/log.ts';
@@ -16,6 +15,7 @@ import { StoredObject } from '../stored.ts';
 import type { StoredChange } from '../stored.ts';
 import { failPoint } from '../fail-points.ts';
 import { corruptError, diskFullError, isDiskFull, lockedError, lockHolder, openError, writeError } from './errors.ts';
+import { freeBytes, pragma, prepareFolder, sizeOf, syncFolder } from './files.ts';
 import { DiskHistory } from './disk-history.ts';
 import { addToDigest, applicationId, applySettings, createTables, formatVersion, headSum, objectSum, storeFileName } from './schema.ts';
 import type { HeadRow } from './schema.ts';
@@ -23,7 +23,9 @@ import { checkWal } from './wal-check.ts';
 
 /** Bytes written between two checkpoints; a checkpoint of this size takes about 10 ms. */
 const checkpointBytes = 4 << 20;
+/** Free space is looked at again after this time or this many written bytes. */
 const freeSpaceCheckMs = 1_000;
+const freeSpaceCheckBytes = 256 << 10;
 
 export interface SqliteJournalOptions { dataDir: string; clock: Clock; log: Log; limits: StorageLimits }
 
@@ -56,6 +58,7 @@ export class SqliteJournal implements Journal {
   #hasRolledBack = false;
   #freeBytes = Infinity;
   #freeCheckedMs = -Infinity;
+  #bytesSinceFreeCheck = 0;
   #failure: NetloomError | undefined;
 
   constructor(file: string, options: SqliteJournalOptions) {
@@ -164,6 +167,7 @@ export class SqliteJournal implements Journal {
     if (changes !== 1) throw corruptError(this.#file, `object ${resource} ${key} is missing on disk`);
     this.older.append(event);
     this.#uncheckpointedBytes += json.length * 3;
+    this.#bytesSinceFreeCheck += json.length * 3;
   }
 
   /**
@@ -195,8 +199,9 @@ export class SqliteJournal implements Journal {
   checkWritable(isDelete: boolean): void {
     if (this.#failure !== undefined) throw this.#failure;
     const nowMs = this.#clock.monotonicMs();
-    if (nowMs - this.#freeCheckedMs > freeSpaceCheckMs) {
+    if (nowMs - this.#freeCheckedMs > freeSpaceCheckMs || this.#bytesSinceFreeCheck > freeSpaceCheckBytes) {
       this.#freeCheckedMs = nowMs;
+      this.#bytesSinceFreeCheck = 0;
       this.#freeBytes = freeBytes(this.#file);
     }
     if (!isDelete && this.#freeBytes < this.#limits.freeBytesMin) throw diskFullError(`${this.#freeBytes} bytes are free`);
@@ -227,12 +232,6 @@ export class SqliteJournal implements Journal {
     return { ...sizes, isWritable: true };
   }
 
-  async backup(path: string): Promise<void> {
-    if (existsSync(path)) throw new NetloomError('AlreadyExists', `the backup file ${path} exists already`, { hint: 'choose another file name' });
-    await backup(this.#db, path);
-    syncFolder(dirname(path));
-  }
-
   close(): void {
     if (this.#db.isOpen) this.#db.close();
   }
@@ -247,33 +246,4 @@ function prepareStatements(db: DatabaseSync): Record<'begin' | 'commit' | 'inser
     remove: db.prepare('DELETE FROM obj WHERE resource = ? AND key = ?'),
     head: db.prepare('UPDATE head SET revision = ?, count = ?, digest = ?, sum = ? WHERE id = 1'),
   };
-}
-
-function prepareFolder(folder: string): void {
-  const made = mkdirSync(folder, { recursive: true, mode: 0o700 });
-  if (made !== undefined) syncFolder(dirname(made));
-}
-
-/** Makes new names in a folder survive a power loss. */
-export function syncFolder(folder: string): void {
-  const descriptor = openSync(folder, 'r');
-  try { fsyncSync(descriptor); } finally { closeSync(descriptor); }
-}
-
-/** Value of a numeric PRAGMA. */
-export function pragma(db: DatabaseSync, name: string): number {
-  return Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0] as number;
-}
-
-function freeBytes(file: string): number {
-  try {
-    const info = statfsSync(dirname(file));
-    return info.bavail * info.bsize;
-  } catch {
-    return Infinity;
-  }
-}
-
-function sizeOf(file: string): number {
-  return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
 }

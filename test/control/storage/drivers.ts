@@ -63,3 +63,6 @@ export async function until(condition: () => boolean, what = 'condition'): Promi
 export function brief(events: readonly StoredEvent[]): string[] {
   return events.map((event) => `${event.type} ${event.key}@${event.revision}`);
 }
+
+/** Which steps of a writer in kill-child.ts delete its object. */
+export function isDeletion(writer: number, step: number): boolean { return (step + writer) % 7 === 6; }
