@@ -13,6 +13,8 @@ import { isFlagSet, type AgentRoute, type StreamOptions } from './route.ts';
 import type { Session, SessionRequest, TerminalSize } from './session.ts';
 
 const hangUpGraceMs = 2_000;
+const resizeAttemptsMax = 100;
+const resizeRetryMs = 10;
 
 /** Throws BadRequest when the container cannot take the request; called before the upgrade is answered. */
 export function prepareSession(route: AgentRoute): { request: SessionRequest; container: ContainerRunner; argv: string[] } {
@@ -56,7 +58,7 @@ async function execute(session: Session, route: AgentRoute, prepared: ReturnType
   const sandbox = route.runner.sandbox;
   const running = await startProcess({ argv: sandbox?.wrap(inside) ?? inside, env, cwd, hasStdin: true });
   session.onClose(() => hangUp(running, options));
-  if (hasTerminal) session.onResize((size) => { void resize(running.pid, size); });
+  if (hasTerminal) session.onResize((size) => { void resize(running.pid, size, options); });
   if (session.stdin !== undefined && running.stdin !== null) session.stdin.pipe(running.stdin); else running.stdin?.end();
   const outputs = [forward(running.stdout, session.stdout), forward(running.stderr, session.stderr ?? session.stdout)];
   const exit = await running.exited;
@@ -72,7 +74,8 @@ export async function runAttach(session: Session, prepared: ReturnType<typeof pr
   const { container } = prepared;
   const { running, logFile } = container;
   if (running === undefined) { session.finish(exitStatus(0)); return; }
-  if (session.stdin !== undefined && running.stdin !== null) session.stdin.pipe(running.stdin);
+  // The process keeps its standard input for the next attach.
+  if (session.stdin !== undefined && running.stdin !== null) session.stdin.pipe(running.stdin, { end: false });
   const detach = logFile?.onData((stream, data) => {
     const target = stream === 'stderr' ? session.stderr ?? session.stdout : session.stdout;
     target?.write(data);
@@ -106,15 +109,15 @@ export function exitStatus(exitCode: number): Status {
 
 function quote(text: string): string { return `'${text.replaceAll("'", "'\\''")}'`; }
 
-/** Sets the size of the pseudo-terminal that script(1) opened for its child. */
-async function resize(scriptPid: number, size: TerminalSize): Promise<void> {
-  for (let attempt = 0; attempt < 20; attempt++) {
+/** Sets the size of the pseudo-terminal that script(1) opens for its child, once it is there. */
+async function resize(scriptPid: number, size: TerminalSize, options: StreamOptions): Promise<void> {
+  for (let attempt = 0; attempt < resizeAttemptsMax; attempt++) {
     const children = (await readFile(`/proc/${scriptPid}/task/${scriptPid}/children`, 'utf8').catch(() => '')).trim().split(' ');
     const terminal = await readlink(`/proc/${children[0] ?? ''}/fd/0`).catch(() => '');
     if (terminal.startsWith('/dev/pts/')) {
       spawn('stty', ['-F', terminal, 'cols', String(size.Width), 'rows', String(size.Height)], { stdio: 'ignore' }).on('error', () => {});
       return;
     }
-    await new Promise<void>((resolve) => { setImmediate(resolve); });
+    await new Promise<void>((resolve) => { options.clock.after(resizeRetryMs, resolve); });
   }
 }

@@ -24,17 +24,36 @@ export interface SessionRequest { hasStdin: boolean; hasStdout: boolean; hasStde
 
 const bufferedBytesMax = 1024 * 1024;
 
+/** The client sends the size at once, often before the terminal exists: the last one is kept for the listener. */
+class SizeKeeper {
+  #last: TerminalSize | undefined;
+  #listener: ((size: TerminalSize) => void) | undefined;
+
+  readonly listen = (listener: (size: TerminalSize) => void): void => {
+    this.#listener = listener;
+    if (this.#last !== undefined) listener(this.#last);
+  };
+
+  read(data: Buffer): void {
+    let size: TerminalSize;
+    try { size = JSON.parse(data.toString('utf8')) as TerminalSize; } catch { return; }
+    if (!Number.isInteger(size.Width) || !Number.isInteger(size.Height)) return;
+    this.#last = size;
+    this.#listener?.(size);
+  }
+}
+
 /** Binary messages, first byte: 0 stdin, 1 stdout, 2 stderr, 3 status, 4 resize, 255 + id closes that stream (v5). */
 export function webSocketSession(socket: WebSocket, request: SessionRequest): Session {
   const stdin = request.hasStdin ? new PassThrough() : undefined;
-  const resizeListeners: ((size: TerminalSize) => void)[] = [];
+  const sizes = new SizeKeeper();
   const closeListeners: (() => void)[] = [];
   stdin?.on('drain', () => socket.resume());
   socket.on('message', (message: Buffer) => {
     const channel = message[0];
     if (channel === 0 && message.length > 1 && stdin !== undefined && !stdin.writableEnded && !stdin.write(message.subarray(1))) socket.pause();
     else if (channel === 255 && message[1] === 0) stdin?.end();
-    else if (channel === 4) readSize(message.subarray(1), resizeListeners);
+    else if (channel === 4) sizes.read(message.subarray(1));
   });
   socket.on('error', () => {});
   socket.on('close', () => { stdin?.end(); for (const listener of closeListeners) listener(); });
@@ -50,7 +69,7 @@ export function webSocketSession(socket: WebSocket, request: SessionRequest): Se
   };
   return {
     stdin, stdout: request.hasStdout ? output(1) : undefined, stderr: request.hasStderr && !request.isTty ? output(2) : undefined,
-    onResize: (listener) => { resizeListeners.push(listener); },
+    onResize: sizes.listen,
     onClose: (listener) => { closeListeners.push(listener); },
     finish: (status) => {
       if (socket.readyState !== socket.OPEN) return;
@@ -65,28 +84,21 @@ export function spdySession(socket: Duplex, request: SessionRequest, onReady: (s
   const wanted = ['error', ...(request.hasStdin ? ['stdin'] : []), ...(request.hasStdout ? ['stdout'] : []), ...(request.hasStderr && !request.isTty ? ['stderr'] : []), ...(request.isTty ? ['resize'] : [])];
   const streams = new Map<string, SpdyStream>();
   const closeListeners: (() => void)[] = [];
-  const resizeListeners: ((size: TerminalSize) => void)[] = [];
+  const sizes = new SizeKeeper();
   socket.on('close', () => { for (const listener of closeListeners) listener(); });
   const connection = new SpdyConnection(socket, (stream, headers) => {
     const type = headers['streamtype'] ?? '';
     streams.set(type, stream);
-    if (type === 'resize') stream.on('data', (data: Buffer) => readSize(data, resizeListeners));
+    if (type === 'resize') stream.on('data', (data: Buffer) => sizes.read(data));
     if (!wanted.every((each) => streams.has(each)) || wanted.length === 0) return;
     wanted.length = 0;
     onReady({
       stdin: streams.get('stdin'), stdout: streams.get('stdout'), stderr: streams.get('stderr'),
-      onResize: (listener) => { resizeListeners.push(listener); },
+      onResize: sizes.listen,
       onClose: (listener) => { closeListeners.push(listener); },
       finish: (status) => {
         streams.get('error')?.end(JSON.stringify(status), () => { setImmediate(() => connection.close()); });
       },
     });
   });
-}
-
-function readSize(data: Buffer, listeners: readonly ((size: TerminalSize) => void)[]): void {
-  let size: TerminalSize;
-  try { size = JSON.parse(data.toString('utf8')) as TerminalSize; } catch { return; }
-  if (!Number.isInteger(size.Width) || !Number.isInteger(size.Height)) return;
-  for (const listener of listeners) listener(size);
 }

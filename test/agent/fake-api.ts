@@ -1,6 +1,7 @@
 // An API server in memory, just enough for the agent: objects by path, merge patches, watches with a spec.nodeName
 // selector, graceful deletion of bound Pods. It counts writes, and can be cut off.
 
+import { randomUUID } from 'node:crypto';
 import { ApiClient, type ApiRequest, type ApiResponse, type ApiTransport } from '../../api/client.ts';
 import type { Event, KubeObject, Node, Pod } from '../../api/types.ts';
 
@@ -12,7 +13,6 @@ export class FakeApi {
   isDown = false;
   writeCount = 0;
   #revision = 1;
-  #uid = 0;
   readonly #watchers = new Set<Watcher>();
 
   constructor() { this.client = new ApiClient(this.transport()); }
@@ -37,7 +37,7 @@ export class FakeApi {
 
   put(path: string, object: KubeObject): KubeObject {
     const isNew = !this.objects.has(path);
-    const metadata = { uid: `uid-${++this.#uid}`, creationTimestamp: new Date().toISOString(), ...object.metadata, resourceVersion: String(++this.#revision) };
+    const metadata = { uid: randomUUID(), creationTimestamp: new Date().toISOString(), ...object.metadata, resourceVersion: String(++this.#revision) };
     const stored = { ...object, metadata };
     this.objects.set(path, stored);
     this.#notify(isNew ? 'ADDED' : 'MODIFIED', path, stored);
