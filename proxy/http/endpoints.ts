@@ -90,6 +90,8 @@ export class Backend {
   protocol: BackendProtocol;
   tls: BackendTls | undefined;
   endpoints: Endpoint[] = [];
+  /** Why there is no endpoint when there is none: a word of netloom-reason. */
+  emptyReason = 'no-endpoints';
   /** Changes with each new set of endpoints: caches over it compare. */
   generation = 0;
   #turn = 0;

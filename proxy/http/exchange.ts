@@ -162,7 +162,7 @@ export class Exchange {
     const { engine, route } = this;
     const count = route?.backend?.endpoints.length ?? 0;
     if (this.retryCount > 0) engine.answers.send(this, 502, 'connect-failed', 'no endpoint of the backend could be reached');
-    else engine.answers.send(this, 503, count === 0 ? (route?.reason ?? 'no-endpoints') : 'overloaded', count === 0 ? 'the backend has no ready endpoint' : 'every endpoint of the backend is full');
+    else engine.answers.send(this, 503, count === 0 ? route?.backend?.emptyReason ?? 'no-endpoints' : 'overloaded', count === 0 ? 'the backend has no ready endpoint' : 'every endpoint of the backend is full');
   }
 
   /** Keeps body bytes that arrived together with the head, before dispatch(). */

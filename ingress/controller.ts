@@ -1,0 +1,207 @@
+// The Ingress controller's main-thread side: watches Ingresses, classes, Secrets and the Service view, plans what changed
+// and posts small updates to the data workers. Outside events only mark things dirty; a loop collects, plans and commits.
+// Path: api/informer → plan.ts (one object) → claims.ts (all objects) + backends.ts → protocol.ts message → worker.ts.
+
+import type { Registry } from 'prom-client';
+import type { ApiClient } from '../api/client.ts';
+import type { Clock } from '../api/clock.ts';
+import { NetloomError } from '../api/errors.ts';
+import type { SharedInformers } from '../api/informer.ts';
+import type { Log } from '../api/log.ts';
+import { resources } from '../api/resources.ts';
+import type { ServiceView } from '../api/services.ts';
+import type { WorkerChannel } from '../api/workers.ts';
+import { BackendSet } from './backend-set.ts';
+import { Claims, type HostOwnership } from './claims.ts';
+import { isOurs } from './classes.ts';
+import { EventWriter } from './events.ts';
+import { planIngress, type PlanFault } from './plan.ts';
+import type { FromWorker, HostSpec, ListenMessage, RouteSpec, UpdateMessage } from './protocol.ts';
+import { StatusWriter } from './status.ts';
+
+export interface IngressControllerOptions {
+  informers: SharedInformers; view: ServiceView; client: ApiClient;
+  controllerName: string; className: string;
+  /** 0 = a free port; readable as httpPort/httpsPort after start(). */
+  httpPort: number; httpsPort: number; bind: string;
+  workers: WorkerChannel; publishAddresses: readonly string[];
+  clock: Clock; log: Log;
+  accessLog?: 'text' | 'json';
+  hostOwnership?: HostOwnership; mayServeClassless?: boolean; mayUseExternalNames?: boolean;
+  trustedCIDRs?: readonly string[]; isProxyProtocolOn?: boolean;
+}
+
+const flushDelayMs = 2;
+const listenTimeoutMs = 5_000;
+
+export class IngressController {
+  readonly #options: IngressControllerOptions;
+  readonly #claims: Claims;
+  readonly #backends: BackendSet;
+  readonly #events: EventWriter;
+  readonly #status: StatusWriter;
+  readonly #dirtyIngresses = new Set<string>();
+  readonly #hostSpecs = new Map<string, HostSpec>();
+  readonly #unsubscribe: (() => void)[] = [];
+  /** The first worker was given its state before onStart() told about it. */
+  #isFirstServed = false;
+  #fallback: RouteSpec | null = null;
+  #generation = 0;
+  #isScheduled = false;
+  #isStarted = false;
+  #listen: ListenMessage | undefined;
+  #firstListen: PromiseWithResolvers<{ httpPort: number; httpsPort: number }> | undefined;
+  #httpPort = 0;
+  #httpsPort = 0;
+
+  constructor(options: IngressControllerOptions) {
+    this.#options = options;
+    this.#claims = new Claims(options.hostOwnership ?? 'shared');
+    this.#events = new EventWriter(options.client, options.clock, options.log);
+    this.#status = new StatusWriter(options.client, options.publishAddresses, options.clock, options.log);
+    this.#backends = new BackendSet(options.view);
+  }
+
+  get httpPort(): number { return this.#httpPort; }
+  get httpsPort(): number { return this.#httpsPort; }
+
+  /** Resolves when the routes of all present objects are in the workers and every listener is open. */
+  async start(): Promise<void> {
+    const { informers, view, workers, bind, httpPort, httpsPort } = this.#options;
+    const { ingresses, ingressClasses, secrets } = informers;
+    workers.onMessage((index, message) => this.#receive(index, message as FromWorker));
+    this.#unsubscribe.push(
+      ingresses.onChange(({ key }) => this.#markIngress(key)),
+      ingressClasses.onChange(() => { for (const key of ingresses.store.keys()) this.#markIngress(key); }),
+      secrets.onChange(({ key }) => this.#markSecret(key)),
+      view.onDirty((key) => { if (this.#backends.markService(key)) this.#schedule(); }),
+    );
+    await Promise.all([ingresses.whenSynced(), ingressClasses.whenSynced(), secrets.whenSynced(), view.whenSynced()]);
+    for (const key of ingresses.store.keys()) this.#dirtyIngresses.add(key);
+    this.#isStarted = true;
+    this.#flush();
+    this.#listen = {
+      type: 'listen', bind, httpPort, httpsPort,
+      options: {
+        trustedCIDRs: this.#options.trustedCIDRs ?? [], isProxyProtocolOn: this.#options.isProxyProtocolOn ?? false, secret: '',
+        connectionsMax: 8_000, connectionsPerSourceMax: 8_000, timeouts: {},
+        ...(this.#options.accessLog === undefined ? {} : { accessLog: this.#options.accessLog }),
+      },
+    };
+    await this.#openListeners();
+    workers.onStart((index) => this.#replay(index));
+  }
+
+  /** The first worker finds free ports; the others then bind the same ones. */
+  async #openListeners(): Promise<void> {
+    const { workers, clock, bind } = this.#options;
+    const listen = this.#listen!;
+    const first = this.#firstListen = Promise.withResolvers();
+    workers.send(0, this.#fullUpdate());
+    workers.send(0, listen);
+    const timer = clock.after(listenTimeoutMs, () => first.reject(new NetloomError('Timeout', 'the Ingress workers did not open their listeners in time')), true);
+    try {
+      const ports = await first.promise;
+      this.#httpPort = ports.httpPort;
+      this.#httpsPort = ports.httpsPort;
+      this.#listen = { ...listen, httpPort: ports.httpPort, httpsPort: ports.httpsPort };
+    } catch (error) {
+      throw error instanceof NetloomError ? error : new NetloomError('InternalError', `cannot listen on ${bind}`, { cause: error });
+    } finally { timer.cancel(); }
+    this.#isFirstServed = true;
+  }
+
+  #replay(index: number): void {
+    if (index === 0 && this.#isFirstServed) { this.#isFirstServed = false; return; }
+    this.#options.workers.send(index, this.#fullUpdate());
+    this.#options.workers.send(index, this.#listen);
+  }
+
+  #receive(_index: number, message: FromWorker): void {
+    if (message.type === 'listening') this.#firstListen?.resolve(message);
+    else if (message.type === 'listenFailed') {
+      const error = listenError(message, this.#options.bind);
+      this.#options.log.error('ingress listener failed', { port: message.port, err: error });
+      this.#firstListen?.reject(error);
+    }
+  }
+
+  #markIngress(key: string): void { this.#dirtyIngresses.add(key); this.#schedule(); }
+
+  #markSecret(_key: string): void { /* read by TLS and policies */ }
+
+  #schedule(): void {
+    if (this.#isScheduled || !this.#isStarted) return;
+    this.#isScheduled = true;
+    this.#options.clock.after(flushDelayMs, () => { this.#isScheduled = false; this.#flush(); }, true);
+  }
+
+  /** Collect, plan, diff, commit. */
+  #flush(): void {
+    const dirtyHosts = new Set<string>();
+    let isFallbackDirty = false;
+    for (const key of this.#dirtyIngresses) {
+      const before = this.#claims.plan(key);
+      for (const host of this.#planOne(key)) dirtyHosts.add(host);
+      if (before?.fallback !== undefined || this.#claims.plan(key)?.fallback !== undefined) isFallbackDirty = true;
+    }
+    this.#dirtyIngresses.clear();
+    const hosts: [string, HostSpec | null][] = [];
+    for (const host of dirtyHosts) {
+      const spec = this.#claims.host(host, (key, fault) => this.#tell(key, fault));
+      if (spec === null) this.#hostSpecs.delete(host); else this.#hostSpecs.set(host, spec);
+      hosts.push([host, spec]);
+    }
+    if (isFallbackDirty) this.#fallback = this.#claims.fallback();
+    const backends = this.#backends.collect();
+    if (hosts.length === 0 && backends.length === 0 && !isFallbackDirty) return;
+    const update: UpdateMessage = {
+      type: 'update', isFull: false, generation: ++this.#generation, hosts, backends, workerCount: this.#options.workers.count,
+      ...(isFallbackDirty ? { fallback: this.#fallback } : {}),
+    };
+    this.#options.workers.broadcast(update);
+  }
+
+  #planOne(key: string): Set<string> {
+    const { informers, controllerName, className, mayServeClassless } = this.#options;
+    const ingress = informers.ingresses.store.get(key);
+    const classes = informers.ingressClasses.store;
+    const isServed = ingress !== undefined && isOurs(ingress, (name) => classes.get(name), () => classes.values(), { controllerName, className, mayServeClassless: mayServeClassless ?? false });
+    const plan = isServed ? planIngress(ingress) : undefined;
+    if (ingress === undefined) this.#status.forget(key); else this.#status.update(key, ingress, isServed);
+    this.#backends.replaceUser(key, plan?.needs);
+    const dirty = this.#claims.set(key, plan);
+    for (const fault of plan?.faults ?? []) this.#tell(key, fault);
+    return dirty;
+  }
+
+  #tell(key: string, fault: PlanFault): void {
+    const ingress = this.#options.informers.ingresses.store.get(key);
+    if (ingress !== undefined) this.#events.write(resources.ingresses, ingress, 'Warning', fault.reason, fault.message);
+  }
+
+  #fullUpdate(): UpdateMessage {
+    return {
+      type: 'update', isFull: true, generation: this.#generation, hosts: [...this.#hostSpecs], backends: [...this.#backends.all()],
+      fallback: this.#fallback, workerCount: this.#options.workers.count,
+    };
+  }
+
+  health(): { ok: boolean; detail?: string } { return { ok: this.#httpPort !== 0, detail: `${this.#claims.size} ingresses on port ${this.#httpPort}` }; }
+
+  registerMetrics(_registry: Registry): void { /* see metrics.ts */ }
+
+  async stop(_drainMs = 0): Promise<void> {
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    this.#status.stop();
+    this.#isStarted = false;
+    this.#options.workers.broadcast({ type: 'drain' });
+  }
+}
+
+function listenError(message: { code: string; port: number; message: string }, bind: string): NetloomError {
+  if (message.code === 'EADDRINUSE') return new NetloomError('PortInUse', `port ${message.port} on ${bind} is already in use`, { hint: `stop the other process (ss -ltnp 'sport = :${message.port}') or choose another port with --http-port/--https-port` });
+  if (message.code === 'EACCES') return new NetloomError('PermissionDenied', `not allowed to listen on port ${message.port}`, { hint: 'run as root, or choose a port above 1023 with --http-port/--https-port' });
+  return new NetloomError('InternalError', `cannot listen on ${bind}:${message.port}: ${message.message}`);
+}
+
