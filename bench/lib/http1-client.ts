@@ -87,11 +87,13 @@ export class Http1Slot implements Slot {
     if (this.#status.startsWith('1') && this.#status !== '101') { this.#head = ''; this.#read(Buffer.from(rest, 'latin1')); return; }
     this.#isLast = /\r\nconnection: *close/i.test(head);
     const by = this.#plan.distributeBy;
-    this.#key = by === 'none' ? '' : by === 'body' ? (rest.split('\n', 1)[0] ?? '').slice(0, 80) : headerOf(head, by.slice(7));
+    const isChunked = /\r\ntransfer-encoding: *chunked/i.test(head);
+    const body = isChunked ? rest.slice(rest.indexOf('\r\n') + 2) : rest;
+    this.#key = by === 'none' ? '' : by === 'body' ? (body.split('\n', 1)[0] ?? '').slice(0, 80) : headerOf(head, by.slice(7));
     if (this.#plan.method === 'HEAD' || this.#status === '204' || this.#status === '304') { this.#finish(); return; }
     const length = /\r\ncontent-length: *(\d+)/i.exec(head)?.[1];
     if (length !== undefined) { this.#remaining = Number(length) - rest.length; if (this.#remaining <= 0) this.#finish(); return; }
-    if (/\r\ntransfer-encoding: *chunked/i.test(head)) { this.#remaining = -3; this.#chunkText = ''; this.#readChunked(rest); return; }
+    if (isChunked) { this.#remaining = -3; this.#chunkText = ''; this.#readChunked(rest); return; }
     this.#remaining = -2;
   }
 

@@ -41,7 +41,7 @@ export class Pacer {
     const timer = setInterval(() => this.#expire(), 50);
     return new Promise<void>((resolve) => {
       this.#finish = () => { clearInterval(timer); resolve(); };
-      if (this.#plan.rate === 0) { for (const slot of this.#idle.splice(0)) this.#start(slot, performance.now()); setTimeout(() => this.stop(), this.#endMs - performance.now()); } else this.#tick();
+      if (this.#plan.rate === 0) { for (const slot of this.#idle.splice(0)) this.#start(slot, performance.now()); setTimeout(() => this.stop(), Math.max(0, this.#endMs - performance.now())); } else this.#tick();
     });
   }
 
@@ -93,7 +93,8 @@ export class Pacer {
     if (this.#isStopped && this.#inFlight === 0) this.#finish?.();
   }
 
-  #due(now: number): number { return Math.floor(((now - this.#startMs) * this.#plan.rate) / 1_000); }
+  /** Requests whose time has come: the first is due at the start itself. */
+  #due(now: number): number { return Math.floor(((now - this.#startMs) * this.#plan.rate) / 1_000) + 1; }
   #intended(index: number): number { return this.#startMs + (index * 1_000) / this.#plan.rate; }
 
   #start(slot: Slot, intendedMs: number): void {
