@@ -3,13 +3,16 @@
 // on this node's name, zone and policies is already decided (topology). Engines (nftables, userspace) only apply it.
 // Called by proxier; implemented by nftables/engine and userspace/backend.
 
+import type { Clock } from '../api/clock.ts';
+import type { Log } from '../api/log.ts';
 import type { Endpoint, ServiceInfo } from '../api/services.ts';
 import type { IPFamily, Protocol } from '../api/types.ts';
+import type { WorkerChannel } from '../api/workers.ts';
 
 /**
  * One ServicePort in one family. Addresses are canonical and of `family`; `cluster` and `local` are the candidate
  * sets of topology, deduplicated by ip:port. `affinityTimeoutSeconds` 0 = no ClientIP affinity; `nodePort` 0 = none.
- * `sourceRanges` holds for `loadBalancerIPs` only; an empty list lets everybody in.
+ * `sourceRanges` holds for `loadBalancerIPs` only and may name both families; an empty list lets everybody in.
  */
 export interface PortPlan {
   readonly key: string;
@@ -82,3 +85,21 @@ export interface Backend {
  * deliver DNATed loopback traffic (and must not: CVE-2020-8558).
  */
 export interface NodePortAddresses { readonly kernel: 'all' | readonly string[]; readonly loopback: readonly string[] }
+
+/**
+ * What the userspace engine (userspace/backend, class UserspaceBackend) is made with. `scope` 'all': every path is its
+ * own. `scope` 'loopbackNodePorts': the kernel engine runs beside it and it serves nothing but NodePorts on
+ * `nodePorts.loopback`. Both engines get the same plans.
+ */
+export interface UserspaceBackendOptions {
+  readonly channel: WorkerChannel;
+  readonly scope: 'all' | 'loopbackNodePorts';
+  readonly nodePorts: NodePortAddresses;
+  /** Where externalIPs, load-balancer VIPs and (scope 'all') NodePorts may listen: loopback = nothing from outside. */
+  readonly bind: string;
+  readonly nodeName: string;
+  readonly nodeIPs: readonly string[];
+  readonly clusterCIDRs: readonly string[];
+  readonly clock: Clock;
+  readonly log: Log;
+}
