@@ -42,6 +42,14 @@ export class Cacher {
     this.#floor = floor;
   }
 
+  /** Replaces the whole state after a gap in the events: every watch ends with Expired and lists again. */
+  replace(objects: Iterable<readonly [string, StoredObject]>, revision: number): void {
+    this.begin(revision);
+    for (const kind of this.#kinds.values()) kind.reset(revision);
+    for (const [resource, stored] of objects) this.load(resource, stored);
+    this.#wakeReached();
+  }
+
   load(resource: string, stored: StoredObject): void { this.kind(resource).load(stored); }
 
   kind(resource: string): KindCache {
@@ -65,6 +73,10 @@ export class Cacher {
       kind.watchers.deliver(kindEvents);
       kind.trim(nowMs);
     }
+    this.#wakeReached();
+  }
+
+  #wakeReached(): void {
     for (const waiter of this.#waiters) if (waiter.revision <= this.#revision) this.#wake(waiter, true);
   }
 

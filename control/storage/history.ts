@@ -31,6 +31,14 @@ export class History {
     this.#bytes += event.object.json().length + eventOverheadBytes;
   }
 
+  /** Forgets everything: history begins anew above `floor`. */
+  reset(floor: number): void {
+    this.#events = [];
+    this.#start = 0;
+    this.#bytes = 0;
+    this.#floor = floor;
+  }
+
   /** Forgets what age, count and bytes no longer allow. Amortised O(1) per event. */
   trim(nowMs: number): void {
     const limits = this.#limits;

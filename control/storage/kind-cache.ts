@@ -58,6 +58,15 @@ export class KindCache implements WatchSource {
     this.#isSorted = false;
   }
 
+  /** Forgets objects and history; watches end with Expired, since what they would have seen next is lost. */
+  reset(floor: number): void {
+    this.#objects.clear();
+    this.#keys = [];
+    this.#overlay = undefined;
+    this.history.reset(floor);
+    this.watchers.endAll(expired(this.resource, floor - 1, floor));
+  }
+
   /** Applies changes in revision order. Watchers hear of them by `watchers.deliver`, once the whole batch is applied. */
   apply(event: StoredChange): void {
     if (event.type === 'DELETED') {

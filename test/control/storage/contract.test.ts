@@ -1,17 +1,18 @@
 // The rules that every store driver keeps: revisions, conflicts, lists, watches, atomic commits.
 
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { hasCode } from '../../../api/errors.ts';
 import type { Storage } from '../../../control/storage/store.ts';
-import { brief, memoryDriver, object, record, sqliteDriver, until } from './drivers.ts';
+import { brief, object, record, until } from './drivers.ts';
 import type { TestDriver } from './drivers.ts';
+import { allDrivers, disposeEtcd } from './etcd-process.ts';
 
-const drivers: [string, () => TestDriver][] = [['memory', memoryDriver], ['sqlite', sqliteDriver]];
+afterAll(disposeEtcd);
 
-describe.each(drivers)('%s store', (_name, makeDriver) => {
+describe.each(allDrivers)('%s store', (_name, makeDriver) => {
   let driver: TestDriver;
   let storage: Storage;
-  beforeEach(async () => { driver = makeDriver(); storage = await driver.open(); });
+  beforeEach(async () => { driver = await makeDriver(); storage = await driver.open(); });
   afterEach(async () => { await storage.close(); await driver.dispose(); });
 
   test('a created object is read back with its revision as resourceVersion, the given object is untouched', async () => {
@@ -101,14 +102,15 @@ describe.each(drivers)('%s store', (_name, makeDriver) => {
   });
 
   test('a watch for one namespace or one object sees only that', async () => {
-    const inShop = record(storage, 'configmaps', 0, 'shop/');
-    const onlyA = record(storage, 'configmaps', 0, 'shop/a');
+    const start = storage.revision;
+    const inShop = record(storage, 'configmaps', start, 'shop/');
+    const onlyA = record(storage, 'configmaps', start, 'shop/a');
     await storage.create('configmaps', 'shop/a', object('a'));
     await storage.create('configmaps', 'other/a', object('a', 0, 'other'));
     await storage.create('configmaps', 'shop/b', object('b'));
     await storage.create('services', 'shop/a', object('a'));
     await until(() => inShop.events.length === 2 && onlyA.events.length === 1);
-    const late = record(storage, 'configmaps', 0, 'shop/a');
+    const late = record(storage, 'configmaps', start, 'shop/a');
     await until(() => late.events.length === 1);
     expect(inShop.events.map((event) => event.key)).toEqual(['shop/a', 'shop/b']);
     expect(late.events.map((event) => event.key)).toEqual(['shop/a']);

@@ -1,12 +1,12 @@
 // Watches against a model, history limits per kind, slow watchers, lists at older revisions.
 
 import fc from 'fast-check';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import type { Storage, StorageLimits, StoredEvent } from '../../../control/storage/store.ts';
-import { brief, memoryDriver, object, record, sqliteDriver, until } from './drivers.ts';
+import { brief, object, record, until } from './drivers.ts';
 import type { TestDriver } from './drivers.ts';
+import { allDrivers, disposeEtcd } from './etcd-process.ts';
 
-const drivers: [string, () => TestDriver][] = [['memory', memoryDriver], ['sqlite', sqliteDriver]];
 type Step = { kind: string; name: string; verb: 'create' | 'update' | 'delete' };
 const steps = fc.array(fc.record({
   kind: fc.constantFrom('services', 'leases.coordination.k8s.io'), name: fc.constantFrom('a', 'b', 'c', 'd'), verb: fc.constantFrom('create' as const, 'update' as const, 'delete' as const),
@@ -25,10 +25,12 @@ function snapshot(storage: Storage, kind: string, atRevision?: number): string[]
   return storage.list(kind, { atRevision }).items.map((item) => `${item.key}=${item.json()}`);
 }
 
-describe.each(drivers)('%s store', (_name, makeDriver) => {
+afterAll(disposeEtcd);
+
+describe.each(allDrivers)('%s store', (name, makeDriver) => {
   const opened: { storage: Storage; driver: TestDriver }[] = [];
   async function open(limits: Partial<StorageLimits> = {}): Promise<Storage> {
-    const driver = makeDriver();
+    const driver = await makeDriver();
     const storage = await driver.open(limits);
     opened.push({ storage, driver });
     return storage;
@@ -41,8 +43,9 @@ describe.each(drivers)('%s store', (_name, makeDriver) => {
     await fc.assert(fc.asyncProperty(steps, fc.integer({ min: 1, max: 7 }), async (script, watchBatchMax) => {
       const storage = await open({ ...limits, watchBatchMax });
       const model: StoredEvent[] = [];
+      const start = storage.revision;
       const states: string[][] = [snapshot(storage, 'services')];
-      const live = record(storage, 'services', 0);
+      const live = record(storage, 'services', start);
       for (const [value, step] of script.entries()) {
         const before = storage.revision;
         await act(storage, step, value);
@@ -50,21 +53,21 @@ describe.each(drivers)('%s store', (_name, makeDriver) => {
       }
       await until(() => live.watch.revision === storage.revision);
       model.push(...live.events);
-      for (let from = 0; from <= storage.revision; from++) {
+      for (let from = start; from <= storage.revision; from++) {
         const seen = record(storage, 'services', from);
         const expected = model.filter((event) => event.revision > from);
         await until(() => seen.events.length >= expected.length && seen.watch.revision >= storage.revision);
         expect(brief(seen.events)).toEqual(brief(expected));
         expect(seen.events.map((event) => event.previous?.revision)).toEqual(expected.map((event) => event.previous?.revision));
         expect(seen.events.map((event) => event.object.json())).toEqual(expected.map((event) => event.object.json()));
-        expect(snapshot(storage, 'services', from)).toEqual(states[from]);
+        expect(snapshot(storage, 'services', from)).toEqual(states[from - start]);
         seen.watch.stop();
       }
       for (const { storage: used, driver } of opened.splice(0)) { await used.close(); await driver.dispose(); }
-    }), { numRuns: 25 });
+    }), { numRuns: name === 'etcd' ? 8 : 25 });
   });
 
-  test('100,000 events of one kind leave another kind\'s history whole', async () => {
+  test.skipIf(name === 'etcd')('100,000 events of one kind leave another kind\'s history whole', async () => {
     const storage = await open({ historyAgeMs: 0, historyCountMin: 50, historyCountMax: 50, memoryHistoryCount: 50 });
     const first = await storage.create('services', 'shop/web', object('web'));
     await storage.update('services', 'shop/web', object('web', 1), first.revision);
@@ -85,21 +88,23 @@ describe.each(drivers)('%s store', (_name, makeDriver) => {
 
   test('after compaction an old watch and an old continue token fail with Expired, recent ones go on', async () => {
     const storage = await open({ historyAgeMs: 0, historyCountMin: 5, memoryHistoryCount: 5 });
+    const start = storage.revision;
     for (let index = 0; index < 20; index++) await storage.create('services', `shop/s${index}`, object(`s${index}`));
     await storage.compact({ ageMs: 0, countPerKind: 5 });
-    expect(() => record(storage, 'services', 3)).toThrow(expect.objectContaining({ code: 'Expired', httpStatus: 410 }));
-    expect(() => storage.list('services', { atRevision: 3, continueKey: 'shop/s1' })).toThrow(expect.objectContaining({ code: 'Expired' }));
-    const seen = record(storage, 'services', 16);
+    expect(() => record(storage, 'services', start + 3)).toThrow(expect.objectContaining({ code: 'Expired', httpStatus: 410 }));
+    expect(() => storage.list('services', { atRevision: start + 3, continueKey: 'shop/s1' })).toThrow(expect.objectContaining({ code: 'Expired' }));
+    const seen = record(storage, 'services', start + 16);
     await until(() => seen.events.length === 4);
-    expect(storage.list('services', { atRevision: 17 }).items).toHaveLength(17);
+    expect(storage.list('services', { atRevision: start + 17 }).items).toHaveLength(17);
   });
 
   test('a paused watcher continues without a gap, one left behind by the history is ended with Expired, never skipped', async () => {
     const storage = await open({ historyAgeMs: 0, historyCountMin: 20, memoryHistoryCount: 20, watchBatchMax: 3 });
+    const start = storage.revision;
     const received: number[] = [];
     const ends: (Error | undefined)[] = [];
     let isOpen = false;
-    const watch = storage.watch('services', 0, (events) => { received.push(...events.map((event) => event.revision)); return isOpen; }, (error) => { ends.push(error); });
+    const watch = storage.watch('services', start, (events) => { received.push(...events.map((event) => event.revision - start)); return isOpen; }, (error) => { ends.push(error); });
     for (let index = 0; index < 10; index++) await storage.create('services', `shop/s${index}`, object(`s${index}`));
     expect(received.length).toBeLessThan(10);
     isOpen = true;
@@ -118,17 +123,18 @@ describe.each(drivers)('%s store', (_name, makeDriver) => {
 
   test('a watch from a revision still to come shows nothing before it', async () => {
     const storage = await open();
-    const seen = record(storage, 'services', 3);
+    const start = storage.revision;
+    const seen = record(storage, 'services', start + 3);
     for (let index = 0; index < 6; index++) await storage.create('services', `shop/s${index}`, object(`s${index}`));
     await until(() => seen.events.length === 3);
-    expect(seen.events.map((event) => event.revision)).toEqual([4, 5, 6]);
+    expect(seen.events.map((event) => event.revision)).toEqual([start + 4, start + 5, start + 6]);
   });
 
   test('a callback that throws ends its own watch only', async () => {
     const storage = await open();
     const ends: (Error | undefined)[] = [];
-    const healthy = record(storage, 'services', 0);
-    storage.watch('services', 0, () => { throw new Error('broken client'); }, (error) => { ends.push(error); });
+    const healthy = record(storage, 'services', storage.revision);
+    storage.watch('services', storage.revision, () => { throw new Error('broken client'); }, (error) => { ends.push(error); });
     await storage.create('services', 'shop/a', object('a'));
     await until(() => ends.length === 1 && healthy.events.length === 1);
     expect(ends[0]?.message).toBe('broken client');
@@ -137,7 +143,7 @@ describe.each(drivers)('%s store', (_name, makeDriver) => {
   test('the line of an event is made once and shared by all watchers', async () => {
     const storage = await open();
     const lines = new Set<Buffer>();
-    for (let index = 0; index < 10; index++) storage.watch('services', 0, (events) => { for (const event of events) lines.add(event.line()); }, () => {});
+    for (let index = 0; index < 10; index++) storage.watch('services', storage.revision, (events) => { for (const event of events) lines.add(event.line()); }, () => {});
     const stored = await storage.create('services', 'shop/a', object('a'));
     await until(() => lines.size > 0);
     expect(lines.size).toBe(1);
