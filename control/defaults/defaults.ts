@@ -9,6 +9,7 @@ import { setPodDefaults, setTemplateDefaults, qosClass } from './pod.ts';
 import { setEndpointsDefaults, setIngressClassDefaults, setServiceDefaults, setSliceDefaults } from './service.ts';
 import type { Fields } from './fill.ts';
 import { fieldsOf, fill, listOf } from './fill.ts';
+import { isRecord, setKey } from '../schema/schema.ts';
 import { setCronJobDefaults, setDaemonSetDefaults, setDeploymentDefaults, setJobDefaults, setReplicationControllerDefaults, setStatefulSetDefaults } from './workloads.ts';
 
 const rules: Readonly<Record<string, (object: Fields) => void>> = {
@@ -21,7 +22,7 @@ const rules: Readonly<Record<string, (object: Fields) => void>> = {
   'v1/Pod': setPodDefaults,
   'v1/PodTemplate': (object) => setTemplateDefaults(object['template']),
   'v1/ReplicationController': setReplicationControllerDefaults,
-  'v1/Secret': (object) => fill(object, 'type', 'Opaque'),
+  'v1/Secret': setSecretDefaults,
   'v1/Namespace': setNamespaceDefaults,
   'v1/Node': setNodeDefaults,
   'v1/LimitRange': setLimitRangeDefaults,
@@ -61,6 +62,15 @@ function setNamespaceDefaults(object: Fields): void {
   fill(fieldsOf(object, 'status'), 'phase', 'Active');
   const metadata = fieldsOf(object, 'metadata');
   if (typeof metadata['name'] === 'string' && metadata['name'] !== '') fieldsOf(metadata, 'labels')['kubernetes.io/metadata.name'] = metadata['name'];
+}
+
+/** `stringData` is write-only: its values become base64 in `data`. */
+function setSecretDefaults(object: Fields): void {
+  fill(object, 'type', 'Opaque');
+  const plain = object['stringData'];
+  if (!isRecord(plain)) return;
+  for (const key of Object.keys(plain)) setKey(fieldsOf(object, 'data'), key, Buffer.from(String(plain[key])).toString('base64'));
+  delete object['stringData'];
 }
 
 function setNodeDefaults(object: Fields): void {
