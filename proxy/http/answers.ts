@@ -55,6 +55,7 @@ export class Answers {
     exchange.finishLocally(status);
     if (hasBody && !isHead) down.sendHead(status, head, bodyLength, body, 0, body.length, true);
     else down.sendHead(status, head, bodyNone, undefined, 0, 0, true);
+    down.sendEnd('');
   }
 
   redirect(exchange: Exchange, status: number, location: string): void {

@@ -202,7 +202,6 @@ export class DownstreamH1 implements Downstream {
       bytes.copy(whole, head.length, start, end);
       if (!this.socket.write(whole) && !isLast) this.#exchange.upstream?.pause();
     }
-    if (isLast) this.#answered();
   }
 
   sendBody(bytes: Buffer, start: number, end: number): boolean {

@@ -20,7 +20,7 @@ export interface Downstream {
   /** HTTP version of the client: 0, 1 or 2 (for 1.0, 1.1, 2). */
   readonly version: number;
   sendInterim(text: string): void;
-  /** Sends the head and, when given, the first body bytes. `text`: status line and field lines with CRLF. `isLast`: the answer ends here. */
+  /** Sends the head and, when given, the first body bytes. `text`: status line and field lines with CRLF. `isLast`: no more body comes, sendEnd() follows at once. */
   sendHead(status: number, text: string, kind: number, bytes: Buffer | undefined, start: number, end: number, isLast: boolean): void;
   /** Sends body bytes (valid during the call only). False asks the upstream to pause. */
   sendBody(bytes: Buffer, start: number, end: number): boolean;
@@ -228,10 +228,11 @@ export class Exchange {
   }
 
   /** The answer is whole; the upstream has already freed itself. */
-  onEnd(trailers: string, isSent: boolean): void {
+  onEnd(trailers: string): void {
     this.#release();
     this.finish();
-    if (!isSent) this.down.sendEnd(trailers);
+    // Last: the client's next request may begin on this same object inside this call.
+    this.down.sendEnd(trailers);
   }
 
   onTunnel(head: ResponseHead, text: string, early: Buffer): void {

@@ -312,5 +312,10 @@ function cutNominated(head: RequestHead): void {
   }
   spans.sort((a, b) => a[0] - b[0]);
   head.cutCount = 0;
-  for (const [start, end] of spans) head.cut(start, end);
+  let last = 0;
+  for (const [start, end] of spans) {
+    if (end <= last) continue;
+    head.cut(Math.max(start, last), end);
+    last = end;
+  }
 }

@@ -164,12 +164,17 @@ function cutNominated(bytes: Buffer, head: ResponseHead): void {
   while (position < text.length) {
     const next = text.indexOf('\r\n', position) + 2;
     const name = text.slice(position, text.indexOf(':', position)).toLowerCase();
-    if (nominated.has(name) && !protectedNames.test(name) && !spans.some((span) => span[0] <= position && span[1] >= next)) spans.push([position, next]);
+    if (nominated.has(name) && !protectedNames.test(name)) spans.push([position, next]);
     position = next;
   }
   spans.sort((a, b) => a[0] - b[0]);
   head.cutCount = 0;
-  for (const [start, end] of spans) head.cut(start, end);
+  let last = 0;
+  for (const [start, end] of spans) {
+    if (end <= last) continue;
+    head.cut(Math.max(start, last), end);
+    last = end;
+  }
 }
 
 /** The status line and the fields to pass on, each with CRLF, as HTTP/1.1; no framing but Content-Length. `withLength` false leaves that out too. */

@@ -24,6 +24,7 @@ export function readTarget(head: RequestHead, target: Target, lastHostText: stri
   const { text } = head;
   const start = head.methodEnd + 1;
   target.isAbsolute = false;
+  if (head.methodEnd === 7 && text.startsWith('CONNECT')) return 405;
   if (text.charCodeAt(start) === 47) {
     const query = text.indexOf('?', start);
     if (query >= 0 && query < head.targetEnd) {
@@ -42,13 +43,13 @@ export function readTarget(head: RequestHead, target: Target, lastHostText: stri
   }
   const hostText = head.hostStart < 0 ? '' : text.slice(head.hostStart, head.hostEnd);
   if (hostText === lastHostText && lastHostText !== '') return 0;
+  if (hostText === '' && head.minor === 1) return 400;
   return takeHost(target, hostText) ? 0 : 400;
 }
 
 function readOtherForm(head: RequestHead, target: Target): number {
   const method = head.method;
   const raw = head.target;
-  if (method === 'CONNECT') return 405;
   if (raw === '*') {
     target.path = '*';
     target.query = '';

@@ -231,7 +231,7 @@ export class UpstreamH1 implements Upstream {
   #finish(exchange: Exchange, head: ResponseHead, text: string, kind: number, bytes: Buffer, start: number, end: number): void {
     this.#free();
     exchange.onHead(head, text, kind, bytes, start, end, true);
-    exchange.onEnd('', true);
+    exchange.onEnd('');
   }
 
   #startChunked(exchange: Exchange, bytes: Buffer, start: number, end: number): boolean {
@@ -261,7 +261,7 @@ export class UpstreamH1 implements Upstream {
     const last = start + this.#remaining;
     exchange.onBody(bytes, start, last);
     this.#free();
-    exchange.onEnd('', false);
+    exchange.onEnd('');
     return true;
   }
 
@@ -278,7 +278,7 @@ export class UpstreamH1 implements Upstream {
     if (result === chunkDone) {
       if (decoder.position < end) this.#isKept = false;
       this.#free();
-      exchange.onEnd(decoder.trailers, false);
+      exchange.onEnd(decoder.trailers);
       return true;
     }
     if (!isRoomy) this.pause(); else this.#restartStreamDeadline();
@@ -326,7 +326,7 @@ export class UpstreamH1 implements Upstream {
     if (this.#state === stateUntilClose && this.#exchange !== undefined) {
       const exchange = this.#exchange;
       this.#free();
-      exchange.onEnd('', false);
+      exchange.onEnd('');
       return;
     }
     if (this.#state === stateTunnel) return;
