@@ -1,0 +1,206 @@
+// Several servers on one etcd: shared state, restarts, killed members, lost leaders, compaction, full quota, dead peers.
+
+import { afterEach, describe, expect, test } from 'vitest';
+import { sleep, systemClock } from '../../../api/clock.ts';
+import { isConflict } from '../../../api/errors.ts';
+import { silentLog } from '../../../api/log.ts';
+import { Election } from '../../../control/storage/election.ts';
+import { openStorage } from '../../../control/storage/open.ts';
+import type { Storage, StorageLimits } from '../../../control/storage/store.ts';
+import { brief, object, record, until } from './drivers.ts';
+import { hasEtcd, startEtcd } from './etcd-process.ts';
+import type { EtcdMember } from './etcd-process.ts';
+import { newLedger, runAndKill, verify } from './kill-loop.ts';
+
+const cleanups: (() => Promise<unknown>)[] = [];
+afterEach(async () => { for (const cleanup of cleanups.splice(0).reverse()) await cleanup(); });
+
+async function etcd(count = 1, extraArguments: readonly string[] = []): Promise<EtcdMember[]> {
+  const { members, dispose } = await startEtcd(count, extraArguments);
+  cleanups.push(dispose);
+  return members;
+}
+async function server(members: readonly EtcdMember[], limits: Partial<StorageLimits> = {}): Promise<Storage> {
+  const storage = await openStorage({ kind: 'etcd', endpoints: members.map((member) => member.endpoint), clock: systemClock, log: silentLog, limits });
+  cleanups.push(() => storage.close());
+  return storage;
+}
+
+describe.skipIf(!hasEtcd)('etcd store', () => {
+  test('two servers show each other\'s writes, and of two updates from one version one wins', async () => {
+    const members = await etcd();
+    const [one, two] = [await server(members), await server(members)];
+    const seen = record(two, 'services', two.revision);
+    const created = await one.create('services', 'shop/web', object('web'));
+    await until(() => seen.events.length === 1);
+    expect(two.get('services', 'shop/web')?.json()).toBe(created.json());
+    const results = await Promise.allSettled([one.update('services', 'shop/web', object('web', 1), created.revision), two.update('services', 'shop/web', object('web', 2), created.revision)]);
+    expect(results.filter((result) => result.status === 'fulfilled')).toHaveLength(1);
+    expect(results.some((result) => result.status === 'rejected' && isConflict(result.reason))).toBe(true);
+    await until(() => seen.events.length === 2);
+  });
+
+  test('a consistent read on one server sees what another acknowledged just before, also when foreign keys moved the revision', async () => {
+    const members = await etcd();
+    const [one, two] = [await server(members), await server(members)];
+    for (let index = 0; index < 30; index++) {
+      const created = await one.create('services', `shop/s${index}`, object(`s${index}`));
+      if (index % 10 === 0) await fetch(`${members[0]?.endpoint}/v3/kv/put`, { method: 'POST', body: JSON.stringify({ key: btoa('/foreign'), value: 'eA==' }) });
+      const revision = await two.consistentRevision();
+      expect(revision).toBeGreaterThanOrEqual(created.revision);
+      expect(await two.waitFor(revision, 1_000)).toBe(true);
+      expect(two.get('services', `shop/s${index}`)?.revision).toBe(created.revision);
+    }
+  });
+
+  test('a fresh server knows the history before its start: a watch moves to it without a gap', async () => {
+    const members = await etcd();
+    const one = await server(members);
+    const start = one.revision;
+    const seen = record(one, 'services', start);
+    for (let index = 0; index < 20; index++) await one.create('services', `shop/s${index}`, object(`s${index}`));
+    await one.delete('services', 'shop/s3');
+    await until(() => seen.events.length === 21);
+    const two = await server(members);
+    const moved = record(two, 'services', seen.events[9]?.revision ?? 0);
+    await until(() => moved.events.length === 11);
+    expect(brief(moved.events)).toEqual(brief(seen.events.slice(10)));
+    expect(moved.events.at(-1)?.previous?.json()).toBe(seen.events.at(-1)?.previous?.json());
+  });
+
+  test('a member that is killed and comes back costs no event and no acknowledged write', async () => {
+    const members = await etcd();
+    const storage = await server(members);
+    const seen = record(storage, 'services', storage.revision);
+    const acknowledged: number[] = [];
+    const writing = writeMany(storage, 40, 10, acknowledged);
+    await until(() => acknowledged.length > 50);
+    await members[0]?.stop();
+    members[0]?.start();
+    await writing;
+    await until(() => seen.events.length === 400);
+    expect(seen.events.map((event) => event.revision)).toEqual(acknowledged.sort((a, b) => a - b));
+    expect(seen.ends).toEqual([]);
+  });
+
+  test('the loss of the leader of three members loses no acknowledged write and no event on any server', { timeout: 40_000 }, async () => {
+    const members = await etcd(3);
+    const servers = [await server([members[0], members[1], members[2]] as EtcdMember[]), await server([members[1], members[2], members[0]] as EtcdMember[])];
+    const records = servers.map((storage) => record(storage, 'services', storage.revision));
+    const acknowledged: number[] = [];
+    const writing = Promise.all(servers.map((storage, index) => writeMany(storage, 15, 12, acknowledged, `s${index}-`)));
+    await until(() => acknowledged.length > 30);
+    const leader = members[(await Promise.all(members.map((member) => member.status()))).findIndex((status) => status.isLeader)] as EtcdMember;
+    await leader.stop();
+    await writing;
+    const last = Math.max(...await Promise.all(servers.map((storage) => storage.consistentRevision())));
+    for (const storage of servers) expect(await storage.waitFor(last, 5_000)).toBe(true);
+    await until(() => records.every((one) => one.events.length === 360));
+    expect(brief(records[0]?.events ?? [])).toEqual(brief(records[1]?.events ?? []));
+    expect(records[0]?.events.map((event) => event.revision)).toEqual(acknowledged.sort((a, b) => a - b));
+  });
+
+  test('a server that was cut off while etcd compacted ends its watches with Expired and shows the new state', async () => {
+    const members = await etcd();
+    const [one, two] = [await server(members), await server(members)];
+    await one.create('services', 'shop/a', object('a'));
+    const seen = record(two, 'services', two.revision);
+    await until(() => two.get('services', 'shop/a') !== undefined);
+    // The second server's stream is cut by killing etcd; the first is quicker to write and compact.
+    await members[0]?.stop();
+    members[0]?.start();
+    await members[0]?.whenReady();
+    await one.update('services', 'shop/a', object('a', 1));
+    await one.create('services', 'shop/b', object('b'));
+    await one.compact({ ageMs: 0 });
+    await until(() => two.get('services', 'shop/b') !== undefined);
+    const ended = seen.ends.length > 0;
+    if (ended) expect(seen.ends[0]).toMatchObject({ code: 'Expired' });
+    else await until(() => seen.events.some((event) => event.key === 'shop/b'));
+    expect(two.list('services').items.map((item) => item.json())).toEqual(one.list('services').items.map((item) => item.json()));
+  });
+
+  test('a full quota is InsufficientStorage, reads and watches go on', async () => {
+    const members = await etcd(1, ['--quota-backend-bytes', String(1 << 20)]);
+    const storage = await server(members);
+    let failure: unknown;
+    for (let index = 0; index < 60 && failure === undefined; index++) {
+      await storage.create('services', `shop/s${index}`, object(`s${index}`, 'x'.repeat(100_000))).catch((error: unknown) => { failure = error; });
+    }
+    expect(failure).toMatchObject({ code: 'InsufficientStorage' });
+    expect(storage.stats().isWritable).toBe(false);
+    expect(storage.list('services').items.length).toBeGreaterThan(0);
+  });
+
+  test('no etcd at the address: a one-line ConnectFailed; a bad address: ConfigInvalid', async () => {
+    await expect(openStorage({ kind: 'etcd', endpoints: ['http://127.0.0.1:1'], clock: systemClock, log: silentLog })).rejects.toMatchObject({ code: 'ConnectFailed' });
+    await expect(openStorage({ kind: 'etcd', endpoints: ['etcd:2379'], clock: systemClock, log: silentLog })).rejects.toMatchObject({ code: 'ConfigInvalid' });
+  });
+
+  test('kill -9 of the server process in a loop: everything acknowledged is there, history has no hole', { timeout: 60_000 }, async () => {
+    const [member] = await etcd() as [EtcdMember];
+    const killCount = process.env['NETLOOM_SOAK'] === undefined ? 5 : 100;
+    const ledger = newLedger();
+    for (let kill = 0; kill < killCount; kill++) {
+      await runAndKill({ kind: 'etcd', place: member.endpoint, ledger, failPoints: undefined, afterMs: 20 + 37 * (kill % 5) });
+      const storage = await server([member]);
+      await verify(storage, ledger);
+      await storage.close();
+    }
+    expect(ledger.acknowledgedCount).toBeGreaterThan(killCount * 10);
+  });
+
+  test('one of three servers leads; when it stops the next takes over at once, when it vanishes after the lease', { timeout: 30_000 }, async () => {
+    const members = await etcd();
+    const leading: string[] = [];
+    const make = async (identity: string): Promise<{ election: Election; storage: Storage }> => {
+      const storage = await server(members);
+      const election = new Election({ storage, clock: systemClock, log: silentLog, identity, leaseMs: 1_000, onStart: () => leading.push(identity), onStop: () => leading.splice(leading.indexOf(identity), 1) });
+      election.start();
+      cleanups.push(() => election.stop());
+      return { election, storage };
+    };
+    const all = [await make('a'), await make('b'), await make('c')];
+    await until(() => leading.length === 1);
+    const first = all.find((one) => one.election.isLeader) as { election: Election; storage: Storage };
+    const startMs = systemClock.monotonicMs();
+    await first.election.stop();
+    await until(() => leading.length === 1);
+    expect(systemClock.monotonicMs() - startMs).toBeLessThan(800);
+    const second = all.find((one) => one.election.isLeader) as { election: Election; storage: Storage };
+    await second.storage.close();
+    await until(() => leading.length === 1 && !second.election.isLeader);
+    const third = all.find((one) => one.election.isLeader);
+    expect(third).toBeDefined();
+    expect(third).not.toBe(first);
+    expect(third).not.toBe(second);
+  });
+
+  test('a member that falls silent is left for another', { timeout: 40_000 }, async () => {
+    const members = await etcd(3);
+    const followers: EtcdMember[] = [];
+    for (const member of members) if (!(await member.status()).isLeader) followers.push(member);
+    const silent = followers[0] as EtcdMember;
+    const others = members.filter((member) => member !== silent);
+    const storage = await server([silent, ...others]);
+    const writer = await server(others);
+    const seen = record(storage, 'services', storage.revision);
+    silent.signal('SIGSTOP');
+    cleanups.push(() => { silent.signal('SIGCONT'); return Promise.resolve(); });
+    await writer.create('services', 'shop/a', object('a'));
+    const startMs = systemClock.monotonicMs();
+    while (seen.events.length === 0 && systemClock.monotonicMs() - startMs < 25_000) await sleep(systemClock, 50);
+    expect(brief(seen.events)).toHaveLength(1);
+    expect((await storage.create('services', 'shop/b', object('b'))).key).toBe('shop/b');
+  });
+});
+
+/** `writers` concurrent writers create `rounds` objects each; their revisions go to `acknowledged`. */
+async function writeMany(storage: Storage, writers: number, rounds: number, acknowledged: number[], prefix = ''): Promise<void> {
+  await Promise.all(Array.from({ length: writers }, async (_, writer) => {
+    for (let round = 0; round < rounds; round++) {
+      const name = `${prefix}w${writer}-${round}`;
+      acknowledged.push((await storage.create('services', `shop/${name}`, object(name))).revision);
+    }
+  }));
+}
