@@ -1,136 +1,200 @@
-// One DNS thread's brain: a packet in, a reply out. Hot path: strict parse → compiled answer by (type, name) → copy.
-// Everything else (first answers, negative answers, aliases, foreign names) takes the slow path below it.
-// Called by the transports (UDP, TCP, TLS, HTTPS); next: zone/answer.ts or forward/forwarder.ts.
+// One DNS thread's front: a packet in, a reply out. Hot path: strict parse → compiled answer by (type, name) → copy.
+// What has no compiled answer goes to slow-path.ts; a zone transfer to transfer.ts. Also here: cookies, reply limits,
+// counters. Called by the transports (UDP, TCP, TLS, HTTPS). Nothing thrown by one packet reaches the next.
 
 import type { Clock } from '../api/clock.ts';
-import { AnswerBuilder, negativeTemplate, type ExtendedError, type Template } from './wire/builder.ts';
-import { extendedErrors, rcodes, rrTypes } from './wire/constants.ts';
-import { isWithin, labelsOf } from './wire/names.ts';
+import type { Log } from '../api/log.ts';
+import type { AddressList, RateLimiter } from './access.ts';
+import { cells, protocols, type Counters } from './counters.ts';
+import type { SlowPath, Answer } from './slow-path.ts';
+import type { TopNames } from './top-names.ts';
+import type { Transfer } from './transfer.ts';
+import type { CookieJar } from './wire/cookies.ts';
+import { negativeTemplate, type ExtendedError, type Template } from './wire/builder.ts';
+import { extendedErrors, flags, rcodes, rrTypes, udpPayloadBytesMax } from './wire/constants.ts';
 import { parseQuery, Query, queryDrop, queryOk } from './wire/query.ts';
 import { renderRefusal, renderReply, type ReplyContext } from './wire/reply.ts';
-import { addRecords, negativeAnswer, serviceOf } from './zone/answer.ts';
-import { addressOfReverseName, findNode, type Node } from './zone/find.ts';
 import type { Zone } from './zone/zone.ts';
 
-export type Transport = 'udp' | 'tcp' | 'tls' | 'https';
+export type Transport = (typeof protocols)[number];
 
 /** Where a query came from. Transports may reuse one object per packet: keep `hold()` when the reply comes later. */
 export interface Origin {
   readonly transport: Transport;
   readonly address: string;
   readonly port: number;
+  /** Sends a reply that was held. */
   reply(bytes: Buffer): void;
+  /** An origin that stays valid; exactly one `reply` must follow. */
   hold(): Origin;
+  /** Sends one message of several, not the last; resolves when more may be written. Streams only. */
+  more?(bytes: Buffer): Promise<void>;
 }
 
-export interface EngineOptions { zone: Zone; clock: Clock }
+export interface EngineOptions {
+  zone: Zone; slowPath: SlowPath; transfer: Transfer; cookies: CookieJar; limiter: RateLimiter;
+  /** Sources that are never rate-limited. */
+  trusted: AddressList;
+  counters: Counters; topNames: TopNames;
+  isRecursive: boolean;
+  /** Cap of UDP replies in octets. */
+  udpLimit?: number;
+  clock: Clock; log: Log;
+}
 
 const streamLimit = 65_535;
-const udpLimitMax = 1_232;
-const chainLengthMax = 8;
+/** One reply in so many is timed and one name in so many counted: reading the clock twice would cost a tenth of a query. */
+const sampleEvery = 16;
+const keepaliveUnits = 100;
+const paddingBlock = 468;
+const panicsLoggedMax = 20;
 
 export class Engine {
-  readonly zone: Zone;
-  readonly #clock: Clock;
+  readonly #options: EngineOptions;
   readonly #query = new Query();
-  readonly #builder = new AnswerBuilder();
   readonly #context: ReplyContext = {
-    limit: 512, isRecursive: true, rotation: 0, cookie: undefined, keepaliveUnits: 0, paddingBlock: 0, soa: undefined, error: undefined,
+    limit: 512, isRecursive: true, rotation: 0, cookie: undefined, keepaliveUnits: 0, paddingBlock: 0, soa: undefined, error: undefined, ageSeconds: 0, fixedTtlSeconds: 0,
   };
-  #rotation = 0;
+  readonly #udpLimit: number;
+  #sequence = 0;
+  #nowSeconds = 0;
+  #panicCount = 0;
 
   constructor(options: EngineOptions) {
-    this.zone = options.zone;
-    this.#clock = options.clock;
+    this.#options = options;
+    this.#udpLimit = options.udpLimit ?? udpPayloadBytesMax;
+    this.#context.isRecursive = options.isRecursive;
+    this.tick();
   }
+
+  get counters(): Counters { return this.#options.counters; }
+
+  /** Called about once a second: cookies need no finer time. */
+  tick(): void { this.#nowSeconds = Math.floor(this.#options.clock.nowMs() / 1000); }
 
   /** The reply to one packet, or undefined when none is due now: dropped, or held until an upstream answers. */
   handle(message: Buffer, origin: Origin): Buffer | undefined {
-    const query = this.#query;
-    const verdict = parseQuery(message, message.length, query);
-    if (verdict === queryDrop) return undefined;
-    if (verdict !== queryOk) return renderRefusal(message, query, verdict, true);
-    const hot = this.zone.hot[query.qtype]?.get(query.key);
-    if (hot !== undefined) return this.#render(message, hot, origin);
-    return this.#answerSlowly(message, origin);
+    try {
+      return this.#handle(message, origin);
+    } catch (error) {
+      this.#options.counters.add(cells.panics);
+      this.#panicCount += 1;
+      if (this.#panicCount <= panicsLoggedMax) this.#options.log.error('dns query failed inside', { err: error, packet: message.subarray(0, 512).toString('hex') });
+      return this.#query.nameLength > 0 ? renderRefusal(message, this.#query, rcodes.SERVFAIL, this.#options.isRecursive) : undefined;
+    }
   }
 
-  #render(message: Buffer, template: Template, origin: Origin): Buffer {
+  #handle(message: Buffer, origin: Origin): Buffer | undefined {
+    const query = this.#query;
+    const { counters, zone } = this.#options;
+    const verdict = parseQuery(message, message.length, query);
+    if (verdict === queryDrop) {
+      counters.add(cells.drops);
+      return undefined;
+    }
+    counters.addRequest(protocols.indexOf(origin.transport), origin.address.includes(':') ? 1 : 0, verdict === queryOk ? query.qtype : 0, message.length);
+    if (verdict !== queryOk) return this.#limit(message, this.#refuse(message, verdict, origin), origin);
+    this.#sequence = (this.#sequence + 1) & 0xffff;
+    const isSampled = this.#sequence % sampleEvery === 0;
+    const startedMs = isSampled ? this.#options.clock.monotonicMs() : 0;
+    if (isSampled) this.#options.topNames.add(query.key, sampleEvery);
+    const hot = zone.hot[query.qtype]?.get(query.key);
+    let reply: Buffer | undefined;
+    if (hot !== undefined) {
+      counters.add(cells.hotHits);
+      reply = this.#render(message, hot, origin, 0);
+    } else {
+      reply = this.#handleSlowly(message, origin);
+    }
+    if (reply === undefined) return undefined;
+    if (isSampled) counters.addDuration(0, (this.#options.clock.monotonicMs() - startedMs) / 1000, sampleEvery);
+    return this.#limit(message, reply, origin);
+  }
+
+  #handleSlowly(message: Buffer, origin: Origin): Buffer | undefined {
+    const query = this.#query;
+    const { slowPath, transfer, clock } = this.#options;
+    if (query.qtype === rrTypes.AXFR || query.qtype === rrTypes.IXFR) return transfer.handle(message, query, origin);
+    if (isMetaType(query.qtype)) return this.#refuse(message, rcodes.NOTIMP, origin);
+    let held: Origin | undefined;
+    const startedMs = clock.monotonicMs();
+    const answer = slowPath.answer(query, origin.address, (late) => {
+      const to = held;
+      if (to === undefined) return;
+      this.#options.counters.addDuration(1, (clock.monotonicMs() - startedMs) / 1000);
+      to.reply(this.#renderLate(message, late, to));
+    });
+    if (answer !== undefined) return this.#renderAnswer(message, answer, origin);
+    held = origin.hold();
+    return undefined;
+  }
+
+  #renderLate(message: Buffer, answer: Answer, origin: Origin): Buffer {
+    parseQuery(message, message.length, this.#query);
+    return this.#renderAnswer(message, answer, origin);
+  }
+
+  #renderAnswer(message: Buffer, answer: Answer, origin: Origin): Buffer {
+    const context = this.#context;
+    context.ageSeconds = answer.ageSeconds;
+    context.fixedTtlSeconds = answer.fixedTtlSeconds;
+    const reply = this.#render(message, answer.template, origin, answer.isForeign ? 1 : 0, answer.error);
+    context.ageSeconds = 0;
+    context.fixedTtlSeconds = 0;
+    return reply;
+  }
+
+  #render(message: Buffer, template: Template, origin: Origin, side: number, error?: ExtendedError): Buffer {
     const context = this.#context;
     const query = this.#query;
-    const { zone } = this;
-    context.limit = origin.transport === 'udp' ? Math.min(query.udpSize, udpLimitMax) : streamLimit;
-    this.#rotation = (this.#rotation + 1) & 0xffff;
-    context.rotation = this.#rotation;
+    const { zone, cookies, counters } = this.#options;
+    const isDatagram = origin.transport === 'udp';
+    context.limit = isDatagram ? Math.min(query.udpSize, this.#udpLimit) : streamLimit;
+    context.rotation = this.#sequence;
     context.soa = zone.soa;
-    context.error = zone.staleSinceMs === 0 ? undefined : this.#staleError();
-    return renderReply(message, query, template, context);
+    context.cookie = query.cookieStart > 0 ? cookies.make(message, query.cookieStart, origin.address, this.#nowSeconds) : undefined;
+    context.keepaliveUnits = isDatagram ? 0 : keepaliveUnits;
+    context.paddingBlock = origin.transport === 'tls' || origin.transport === 'https' ? paddingBlock : 0;
+    context.error = error ?? (zone.staleSinceMs > 0 && side === 0 ? this.#staleError() : undefined);
+    const reply = renderReply(message, query, template, context);
+    if (((reply[2] ?? 0) & 2) !== 0) counters.add(cells.truncated);
+    counters.addResponse(side, template.rcode, reply.length);
+    return reply;
+  }
+
+  #refuse(message: Buffer, rcode: number, origin: Origin): Buffer {
+    const query = this.#query;
+    const reply = rcode === rcodes.REFUSED && query.nameLength > 0
+      ? this.#render(message, refusedTemplate, origin, 1)
+      : renderRefusal(message, query, rcode, this.#options.isRecursive);
+    if (rcode !== rcodes.REFUSED) this.#options.counters.addResponse(1, rcode, reply.length);
+    return reply;
   }
 
   #staleError(): ExtendedError {
-    const seconds = Math.round((this.#clock.nowMs() - this.zone.staleSinceMs) / 1000);
-    return { code: extendedErrors.staleAnswer, text: `control plane away: state is ${seconds} s old` };
+    const seconds = Math.max(0, Math.round((this.#options.clock.nowMs() - this.#options.zone.staleSinceMs) / 1000));
+    return { code: extendedErrors.staleAnswer, text: `control plane away: this state is ${seconds} s old` };
   }
 
-  #answerSlowly(message: Buffer, origin: Origin): Buffer | undefined {
+  /** Holds back UDP replies to strangers beyond their rate; a valid cookie proves the source. */
+  #limit(message: Buffer, reply: Buffer, origin: Origin): Buffer | undefined {
+    const { trusted, limiter, cookies, counters } = this.#options;
+    if (origin.transport !== 'udp' || trusted.has(origin.address)) return reply;
     const query = this.#query;
-    const { zone } = this;
-    if (query.qtype === rrTypes.AXFR || query.qtype === rrTypes.IXFR) return renderRefusal(message, query, rcodes.REFUSED, true);
-    if (isWithin(query.key, zone.options.zoneKey)) {
-      const soaStart = query.key.length - zone.options.zoneKey.length;
-      const labels = labelsOf(query.key.slice(0, soaStart) + '\0');
-      return this.#answerNode(message, findNode(zone, labels), soaStart, origin);
-    }
-    const ip = query.key.endsWith('\x04arpa\0') ? addressOfReverseName(labelsOf(query.key)) : undefined;
-    const owners = ip === undefined ? [] : zone.ownersOf(ip);
-    if (ip !== undefined && owners.length > 0) {
-      const soaStart = query.key.length - (ip.includes(':') ? '\x03ip6\x04arpa\0' : '\x07in-addr\x04arpa\0').length;
-      return this.#answerNode(message, { kind: 'reverse', ip, services: owners }, soaStart, origin);
-    }
-    return renderRefusal(message, query, rcodes.REFUSED, true);
+    if (query.cookieStart > 0 && cookies.isValid(message, query.cookieStart, query.cookieLength, origin.address, this.#nowSeconds)) return reply;
+    const verdict = limiter.check(origin.address, this.#options.clock.monotonicMs());
+    if (verdict === 'send') return reply;
+    counters.add(cells.rateLimited);
+    if (verdict === 'drop' || query.nameLength === 0) return undefined;
+    const slip = renderRefusal(message, query, rcodes.NOERROR, this.#options.isRecursive);
+    slip[2] = (slip[2] ?? 0) | (flags.TC >> 8);
+    return slip;
   }
+}
 
-  #answerNode(message: Buffer, node: Node, soaStart: number, origin: Origin): Buffer | undefined {
-    const query = this.#query;
-    const { zone } = this;
-    const service = serviceOf(node);
-    if (node.kind !== 'absent') {
-      const builder = this.#builder;
-      builder.begin(query.key);
-      const outcome = addRecords(zone, node, query.key, query.qtype, builder);
-      if (outcome.kind === 'records') {
-        const template = builder.finish(outcome.rotateSize);
-        if (service !== undefined) zone.remember(query.qtype, query.key, service, template);
-        return this.#render(message, template, origin);
-      }
-      if (outcome.kind === 'alias') return this.#follow(message, outcome.target, soaStart, origin);
-    }
-    const negative = negativeAnswer(zone, node, soaStart, query.hasOpt || service !== undefined);
-    if (service !== undefined && node.kind !== 'absent') zone.remember(query.qtype, query.key, service, negative);
-    return this.#render(message, negative, origin);
-  }
+const refusedTemplate = negativeTemplate({ rcode: rcodes.REFUSED, soaStart: -1, error: { code: extendedErrors.notSupported, text: 'only class IN is served' } });
 
-  /** Goes on from a CNAME that the builder already holds: inside the zone from memory, outside through an upstream. */
-  #follow(message: Buffer, first: string, soaStart: number, origin: Origin): Buffer | undefined {
-    const query = this.#query;
-    const { zone } = this;
-    const builder = this.#builder;
-    const seen = new Set([query.key]);
-    let target = first;
-    while (isWithin(target, zone.options.zoneKey)) {
-      if (seen.has(target) || seen.size > chainLengthMax) {
-        const error = { code: extendedErrors.other, text: 'ExternalName Services point at each other' };
-        return this.#render(message, negativeTemplate({ rcode: rcodes.SERVFAIL, soaStart: -1, error }), origin);
-      }
-      seen.add(target);
-      const labels = labelsOf(target.slice(0, target.length - zone.options.zoneKey.length) + '\0');
-      const node = findNode(zone, labels);
-      const outcome = addRecords(zone, node, target, query.qtype, builder);
-      if (outcome.kind === 'alias') { target = outcome.target; continue; }
-      if (outcome.kind === 'records') return this.#render(message, builder.finish(), origin);
-      const negative = negativeAnswer(zone, node, soaStart, query.hasOpt);
-      return this.#render(message, { ...builder.finish(0, negative.error), rcode: negative.rcode, soaStart: negative.soaStart }, origin);
-    }
-    return this.#render(message, builder.finish(), origin);
-  }
+/** Types that may not be asked for: 0, OPT, TKEY, TSIG, MAILB, MAILA. */
+function isMetaType(qtype: number): boolean {
+  return qtype === 0 || qtype === rrTypes.OPT || qtype === rrTypes.TKEY || qtype === rrTypes.TSIG || qtype === rrTypes.MAILB || qtype === rrTypes.MAILA;
 }

@@ -1,178 +1,171 @@
-// The DNS server's main-thread side: turns watch events into zone messages for the DNS threads (mark dirty → collect →
-// plan → post), replays the whole state to a thread that (re)starts, and waits for the listeners. Queries never pass here.
-// Called by the cli. Next on the path: dns/plan.ts → dns/worker.ts.
+// The DNS server's main-thread side: starts the DNS threads, feeds them (feed.ts), waits for their listeners, publishes
+// the kube-dns endpoint and keeps the state file. Queries never pass here.
+// Called by the cli. Next on the path: feed.ts → plan.ts → worker.ts.
 
 import { createSocket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
+import type { Registry } from 'prom-client';
 import { NetloomError } from '../api/errors.ts';
-import type { Pod } from '../api/types.ts';
 import { WorkerPool, type WorkerChannel } from '../api/workers.ts';
-import type { DnsServerOptions } from './config.ts';
-import { planService } from './plan.ts';
-import { nameKey } from './wire/names.ts';
-import type { DnsReport, DnsRequest, DnsWorkerData, ListenAddress } from './worker.ts';
-import type { ServiceRecords } from './zone/records.ts';
-import type { PodsMode } from './zone/zone.ts';
+import { workerData, type DnsServerOptions } from './config.ts';
+import { ZoneFeed } from './feed.ts';
+import type { ListenAddress, ListenPlan } from './listeners.ts';
+import { DnsMetrics } from './metrics.ts';
+import { EndpointPublisher } from './publish.ts';
+import { readSnapshot, SnapshotWriter } from './snapshot.ts';
+import type { DnsReport, UpstreamState } from './worker.ts';
+import type { NameCount } from './top-names.ts';
 
-/** Services per message while a whole state is replayed, so that neither thread stalls. */
-const batchSize = 500;
-const syncWaitMs = 5_000;
+/** How long a start waits for the control plane: with and without a state on disk to fall back to. */
+const syncWaitMs = Object.freeze({ withSnapshot: 1_000, alone: 5_000 });
+const describeTimeoutMs = 2_000;
+
+export interface DnsStatus {
+  readonly addresses: readonly ListenAddress[]; readonly isSynced: boolean; readonly staleSinceMs: number;
+  readonly topNames: readonly NameCount[]; readonly upstreams: readonly UpstreamState[]; readonly heapBytes: number;
+}
 
 export class DnsServer {
   readonly #options: DnsServerOptions;
-  readonly #podsMode: PodsMode;
   readonly #pool: WorkerPool;
   readonly #channel: WorkerChannel;
-  readonly #dirty = new Set<string>();
-  readonly #unsubscribe: (() => void)[] = [];
-  #isFlushScheduled = false;
+  readonly #feed: ZoneFeed;
+  readonly #metrics: DnsMetrics;
+  readonly #clusterDomain: string;
+  readonly #listening = Promise.withResolvers<void>();
+  readonly #describing = new Map<number, (report: Extract<DnsReport, { type: 'described' }>) => void>();
+  #plan: ListenPlan;
+  #snapshots: SnapshotWriter | undefined;
+  #publisher: EndpointPublisher | undefined;
   #isListening = false;
-  #serial = 0;
-  #addresses: readonly ListenAddress[];
-  #listening = Promise.withResolvers<void>();
+  #describeSequence = 0;
 
+  /** Throws ConfigInvalid. */
   constructor(options: DnsServerOptions) {
     this.#options = options;
-    this.#podsMode = options.podsMode ?? (options.pods === undefined ? 'disabled' : 'verified');
-    this.#addresses = options.listen ?? [{ address: '127.0.0.1', port: 1053 }];
-    const zoneKey = nameKey(options.clusterDomain ?? 'cluster.local');
-    if (zoneKey === undefined) throw new NetloomError('ConfigInvalid', `cluster domain "${options.clusterDomain}" is not a domain name`, { source: 'config' });
-    const data: DnsWorkerData = {
-      zone: {
-        zoneKey, ttlSeconds: options.ttlSeconds ?? 5, podsMode: this.#podsMode, isZonal: options.isZonal ?? false,
-        ownAddresses: options.ownAddresses ?? this.#addresses.map((item) => item.address),
-      },
-    };
+    this.#clusterDomain = (options.clusterDomain ?? 'cluster.local').toLowerCase().replace(/\.$/, '');
+    const podsMode = options.podsMode ?? (options.pods === undefined ? 'disabled' : 'verified');
+    const listen = options.listen ?? [{ address: '127.0.0.1', port: 1053 }];
+    const data = workerData(options, podsMode, listen);
+    this.#plan = { addresses: listen, tls: options.listenTls ?? [], https: options.listenHttps ?? [], certificate: options.certificate, tcpLimits: options.tcpLimits ?? {} };
+    if (options.certificate === undefined && (this.#plan.tls.length > 0 || this.#plan.https.length > 0)) {
+      throw new NetloomError('ConfigInvalid', 'DNS over TLS and HTTPS need a certificate', { source: 'config' });
+    }
     const url = new URL(`./worker.${import.meta.filename.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url);
     this.#pool = new WorkerPool({ name: 'dns', count: options.workers ?? 1, modules: { dns: { url, data } }, log: options.log, clock: options.clock });
     this.#channel = this.#pool.channel('dns');
+    this.#metrics = new DnsMetrics({ threadCount: this.#pool.count, restartCount: () => this.#pool.restartTotal, status: () => this.status() });
+    this.#feed = new ZoneFeed({
+      source: options, podsMode, threadCount: this.#pool.count, clock: options.clock,
+      post: (message, index) => { if (index === undefined) this.#channel.broadcast(message); else this.#channel.send(index, message); },
+      onChanged: () => this.#snapshots?.markDirty(),
+      onProgrammed: (kind, seconds) => this.#metrics.observeProgramming(kind, seconds),
+    });
   }
 
-  /** Bound addresses; ports are real ones after `start`. */
-  get addresses(): readonly ListenAddress[] { return this.#addresses; }
+  /** Bound UDP and TCP addresses; ports are real ones after `start`. */
+  get addresses(): readonly ListenAddress[] { return this.#plan.addresses; }
+  get tlsAddresses(): readonly ListenAddress[] { return this.#plan.tls; }
+  get httpsAddresses(): readonly ListenAddress[] { return this.#plan.https; }
 
   health(): { ok: boolean; detail?: string } {
     if (!this.#isListening) return { ok: false, detail: 'not listening' };
     if (this.#pool.readyCount < this.#pool.count) return { ok: false, detail: 'a DNS thread is restarting' };
-    return this.#isSynced() ? { ok: true } : { ok: false, detail: 'Services not received yet' };
+    if (this.#feed.staleSinceMs > 0) return { ok: true, detail: `control plane away since ${new Date(this.#feed.staleSinceMs).toISOString()}, serving the last known names` };
+    return this.#feed.isSynced ? { ok: true } : { ok: false, detail: 'Services not received yet' };
   }
 
-  /** Resolves when every thread listens with the state known so far. */
+  registerMetrics(registry: Registry): void { this.#metrics.register(registry); }
+
+  /** Resolves when every thread listens with the state known so far. Rejects with PortInUse, PermissionDenied, ConfigInvalid. */
   async start(): Promise<void> {
-    const { view, namespaces, pods, clock } = this.#options;
-    if (this.#options.isHandover !== true) for (const item of this.#addresses) if (item.port !== 0) await assertFree(item);
+    const { dataDir, clock, log } = this.#options;
+    if (this.#options.isHandover !== true) for (const item of this.#plan.addresses) if (item.port !== 0) await assertFree(item);
     this.#channel.onMessage((index, message) => this.#receive(index, message as DnsReport));
     await this.#pool.start();
-    await Promise.race([this.#whenSynced(), new Promise<void>((resolve) => { clock.after(syncWaitMs, resolve, true); })]);
-    this.#unsubscribe.push(view.onDirty((key) => { this.#dirty.add(key); this.#schedule(); }));
-    this.#unsubscribe.push(namespaces.onChange(({ key, type }) => this.#setNamespace(key, type === 'delete')));
-    if (pods !== undefined && this.#podsMode === 'verified') this.#unsubscribe.push(pods.onChange(({ key, object, type }) => this.#setPod(key, object, type === 'delete')));
-    this.#channel.onStart((index) => this.#replay(index));
-    void this.#whenSynced().then(() => this.#sendState());
+    const snapshot = dataDir === undefined ? undefined : await readSnapshot(dataDir, this.#clusterDomain);
+    await this.#waitForSync(snapshot === undefined ? syncWaitMs.alone : syncWaitMs.withSnapshot);
+    if (dataDir !== undefined) this.#snapshots = new SnapshotWriter({ dataDir, clusterDomain: this.#clusterDomain, source: this.#feed, clock, log });
+    this.#feed.start(snapshot);
+    if (!this.#feed.isSynced) log.warn('dns starts without the control plane', { servesStale: snapshot !== undefined });
+    this.#channel.onStart((index) => this.#startThread(index));
     await this.#listening.promise;
+    if (this.#feed.isSynced) this.#snapshots?.markDirty();
+    this.#startPublishing();
   }
 
-  async stop(drainMs = 0): Promise<void> {
-    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+  /** Drains: leaves the port, answers what is queued and under way, then ends. `isHandover` keeps the published endpoint. */
+  async stop(drainMs = 1_000, isHandover = false): Promise<void> {
     this.#isListening = false;
+    await this.#publisher?.stop(isHandover);
     await this.#pool.stop(drainMs);
+    this.#feed.stop();
+    await this.#snapshots?.stop();
   }
 
-  #isSynced(): boolean { return this.#options.view.hasSynced && this.#options.namespaces.hasSynced && (this.#options.pods?.hasSynced ?? true); }
-
-  async #whenSynced(): Promise<void> {
-    const { view, namespaces, pods } = this.#options;
-    await Promise.all([view.whenSynced(), namespaces.whenSynced(), pods?.whenSynced()]);
+  /** Live counters of the first thread: most asked names, upstreams. */
+  async status(): Promise<DnsStatus> {
+    this.#describeSequence += 1;
+    const sequence = this.#describeSequence;
+    const { promise, resolve } = Promise.withResolvers<Extract<DnsReport, { type: 'described' }> | undefined>();
+    this.#describing.set(sequence, resolve);
+    const timer = this.#options.clock.after(describeTimeoutMs, () => resolve(undefined), true);
+    this.#channel.send(0, { type: 'describe', sequence });
+    const report = await promise;
+    timer.cancel();
+    this.#describing.delete(sequence);
+    return {
+      addresses: this.#plan.addresses, isSynced: this.#feed.isSynced, staleSinceMs: this.#feed.staleSinceMs,
+      topNames: report?.topNames ?? [], upstreams: report?.upstreams ?? [], heapBytes: report?.heapBytes ?? 0,
+    };
   }
 
-  #post(message: DnsRequest): void { this.#channel.broadcast(message); }
-
-  #schedule(): void {
-    if (this.#isFlushScheduled) return;
-    this.#isFlushScheduled = true;
-    setImmediate(() => this.#flush());
+  async #waitForSync(limitMs: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = this.#options.clock.after(limitMs, resolve, true);
+    void this.#feed.whenSynced().then(resolve);
+    await promise;
+    timer.cancel();
   }
 
-  #flush(): void {
-    this.#isFlushScheduled = false;
-    const set: ServiceRecords[] = [];
-    const gone: string[] = [];
-    for (const key of this.#dirty) {
-      const records = this.#plan(key);
-      if (records === undefined) gone.push(key);
-      else set.push(records);
-    }
-    this.#dirty.clear();
-    this.#post({ type: 'services', set, gone });
-    this.#sendState();
-  }
-
-  #plan(key: string): ServiceRecords | undefined {
-    const info = this.#options.view.get(key);
-    const visible = this.#options.visibleNamespaces;
-    if (info === undefined || (visible !== undefined && !visible.includes(key.slice(0, key.indexOf('/'))))) return undefined;
-    return planService(info);
-  }
-
-  #sendState(): void {
-    this.#serial = Math.max(this.#serial, Math.floor(this.#options.clock.nowMs() / 1000));
-    this.#post({ type: 'state', isSynced: this.#isSynced(), staleSinceMs: 0, serial: this.#serial });
-  }
-
-  #setNamespace(name: string, isGone: boolean): void {
-    const visible = this.#options.visibleNamespaces;
-    if (visible !== undefined && !visible.includes(name)) return;
-    this.#post({ type: 'namespaces', set: isGone ? [] : [name], gone: isGone ? [name] : [] });
-  }
-
-  #setPod(key: string, pod: Pod, isGone: boolean): void {
-    const addresses = isGone ? [] : podAddresses(pod);
-    const { name, namespace = '' } = pod.metadata;
-    this.#post(addresses.length === 0 ? { type: 'pods', set: [], gone: [key] } : { type: 'pods', set: [[namespace, name, addresses]], gone: [] });
-  }
-
-  /** Gives one thread the whole state, then lets it listen. */
-  #replay(index: number): void {
-    const { view, namespaces, pods, visibleNamespaces } = this.#options;
-    const send = (message: DnsRequest): void => this.#channel.send(index, message);
-    send({ type: 'reset' });
-    send({ type: 'namespaces', set: [...namespaces.store.keys()].filter((name) => visibleNamespaces?.includes(name) ?? true), gone: [] });
-    let batch: ServiceRecords[] = [];
-    for (const info of view.values()) {
-      const records = this.#plan(info.key);
-      if (records !== undefined) batch.push(records);
-      if (batch.length >= batchSize) { send({ type: 'services', set: batch, gone: [] }); batch = []; }
-    }
-    send({ type: 'services', set: batch, gone: [] });
-    if (pods !== undefined && this.#podsMode === 'verified') {
-      const set = [...pods.store.values()].map((pod) => [pod.metadata.namespace ?? '', pod.metadata.name, podAddresses(pod)] as const).filter((item) => item[2].length > 0);
-      send({ type: 'pods', set, gone: [] });
-    }
-    this.#serial = Math.max(this.#serial, Math.floor(this.#options.clock.nowMs() / 1000));
-    send({ type: 'state', isSynced: this.#isSynced(), staleSinceMs: 0, serial: this.#serial });
+  #startThread(index: number): void {
+    this.#feed.replay(index);
     // The first thread decides which free port is taken; the others follow once it is known.
-    if (this.#isListening || index === 0) send({ type: 'listen', addresses: this.#addresses });
+    if (this.#isListening || index === 0) this.#channel.send(index, { type: 'listen', plan: this.#plan });
+  }
+
+  #startPublishing(): void {
+    const { publish, view, clock, log } = this.#options;
+    if (publish === undefined) return;
+    const bound = publish.port === undefined || publish.port === 0 ? (this.#plan.addresses[0]?.port ?? 53) : publish.port;
+    const publisher = new EndpointPublisher({ ...publish, port: bound, clock, log });
+    this.#publisher = publisher;
+    view.onDirty((key) => { if (key === 'kube-system/kube-dns') setImmediate(() => publisher.ensure()); });
+    publisher.ensure();
   }
 
   #receive(index: number, message: DnsReport): void {
-    if (message.type === 'listening') {
-      if (index !== 0 || this.#isListening) return;
-      this.#addresses = message.addresses;
-      this.#isListening = true;
-      for (let other = 1; other < this.#pool.count; other++) this.#channel.send(other, { type: 'listen', addresses: this.#addresses });
-      this.#options.log.info('dns listening', { addresses: this.#addresses.map((item) => `${item.address}:${item.port}`) });
-      this.#listening.resolve();
-    } else if (message.type === 'failed') {
-      this.#listening.reject(listenError(message.code, message.text, message.address, message.port));
+    switch (message.type) {
+      case 'counters': return this.#metrics.setThread(index, message.buffer);
+      case 'applied': return this.#feed.acknowledge(message.sequence);
+      case 'described': return this.#describing.get(message.sequence)?.(message);
+      case 'failed': {
+        const error = listenError(message.code, message.text, message.address, message.port);
+        if (this.#isListening) this.#options.log.error('dns thread cannot listen', { err: error });
+        return this.#listening.reject(error);
+      }
+      case 'listening': return this.#noteListening(index, message);
     }
   }
-}
 
-/** Addresses of a Pod that may have a name: it must not have ended or be about to. */
-function podAddresses(pod: Pod): string[] {
-  const { phase, podIP, podIPs } = pod.status ?? {};
-  if (pod.metadata.deletionTimestamp !== undefined || phase === 'Succeeded' || phase === 'Failed' || phase === 'Unknown') return [];
-  return [...new Set([...(podIPs ?? []).map((item) => item.ip), ...(podIP === undefined ? [] : [podIP])])];
+  #noteListening(index: number, message: Extract<DnsReport, { type: 'listening' }>): void {
+    if (index !== 0 || this.#isListening) return;
+    this.#plan = { ...this.#plan, addresses: message.addresses, tls: message.tls, https: message.https };
+    this.#isListening = true;
+    for (let other = 1; other < this.#pool.count; other++) this.#channel.send(other, { type: 'listen', plan: this.#plan });
+    this.#options.log.info('dns listening', { addresses: this.#plan.addresses.map((item) => `${item.address}:${item.port}`) });
+    this.#listening.resolve();
+  }
 }
 
 function listenError(code: string, text: string, address: string, port: number): NetloomError {

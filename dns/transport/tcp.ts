@@ -6,6 +6,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import type { Clock, TimerHandle } from '../../api/clock.ts';
+import { cells } from '../counters.ts';
 import type { Engine, Origin, Transport } from '../engine.ts';
 
 export interface TcpLimits {
@@ -82,6 +83,7 @@ export class TcpListener {
     const count = this.#perSource.get(source) ?? 0;
     if (this.#connections.size >= this.#limits.connectionsMax || count >= this.#limits.connectionsPerSourceMax) {
       this.rejectedCount += 1;
+      this.#engine.counters.add(cells.connectionsRefused);
       socket.destroy();
       return;
     }
@@ -141,6 +143,16 @@ class Connection implements Origin {
   hold(): Origin {
     this.#inFlight += 1;
     return this;
+  }
+
+  /** One of several messages; resolves when the client has taken enough to go on. */
+  async more(bytes: Buffer): Promise<void> {
+    this.#queue(bytes);
+    this.#flush();
+    while (!this.#isClosed && this.#socket.writableLength > this.#limits.outputBytesMax) {
+      await new Promise<void>((resolve) => { this.#clock.after(5, resolve); });
+    }
+    await new Promise<void>((resolve) => { setImmediate(resolve); });
   }
 
   /** A reply that was held: sent as it becomes ready, whatever the order of the queries. */

@@ -44,7 +44,7 @@ export class UdpListener extends UDPServer {
   readonly #origin: Origins;
   readonly #clock: Clock;
   #isDraining = false;
-  #isClosed = false;
+  #isClosed = true;
   #packetCount = 0;
   sendErrorCount = 0;
 
@@ -84,6 +84,7 @@ export class UdpListener extends UDPServer {
     this.once('error', reject);
     this.bind({ port, address }, () => {
       (this as NodeJS.EventEmitter).off('error', reject);
+      this.#isClosed = false;
       try { this.setRecvBufferSize(receiveBufferBytes); } catch { this.sendErrorCount += 1; }
       resolve(this.address().port);
     });
@@ -92,10 +93,11 @@ export class UdpListener extends UDPServer {
 
   /**
    * Leaves the port without losing a query: connecting the socket takes it out of the reuse-port group, so that new
-   * queries go to the successor, while those already queued here are still read and answered; then it closes.
+   * queries go to the successor, while those already queued here are still read and answered. Resolves when the queue
+   * is empty; replies that are still owed can be sent until `finish`.
    */
-  async drain(quietMs: number): Promise<void> {
-    if (this.#isClosed) return;
+  async leave(quietMs: number): Promise<void> {
+    if (this.#isClosed || this.#isDraining) return;
     this.#isDraining = true;
     this.#park();
     let seen = -1;
@@ -103,6 +105,10 @@ export class UdpListener extends UDPServer {
       seen = this.#packetCount;
       await new Promise<void>((resolve) => { this.#clock.after(quietMs, resolve, true); });
     }
+  }
+
+  async finish(): Promise<void> {
+    if (this.#isClosed) return;
     this.#isClosed = true;
     await new Promise<void>((resolve) => { this.close(() => resolve()); });
   }

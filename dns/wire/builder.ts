@@ -22,6 +22,8 @@ export interface Template {
   /** The SOA of the zone whose name starts at this offset of the question name is put into authority; -1 = none. */
   readonly soaStart: number;
   readonly error: ExtendedError | undefined;
+  /** Where each record's TTL stands in `body`, for answers whose TTL counts down; absent for cluster records. */
+  readonly ttlOffsets?: Uint32Array;
 }
 
 export interface NegativeOptions { rcode: number; soaStart: number; error?: ExtendedError | undefined; isAuthoritative?: boolean }
@@ -65,12 +67,23 @@ export class AnswerBuilder {
   }
 
   get recordCount(): number { return this.#ends.length; }
+  get byteCount(): number { return this.#length; }
   get isFull(): boolean { return this.#length >= bodyBytesMax; }
 
   /** Following records go to the authority section. */
   beginAuthority(): void { this.#section = 1; }
   /** Following records go to the additional section. */
   beginAdditional(): void { this.#section = 2; }
+
+  /** Takes the additional section away again and goes back to answers. */
+  dropAdditional(): void {
+    const keep = (this.#counts[0] ?? 0) + (this.#counts[1] ?? 0);
+    this.#ends.length = keep;
+    this.#length = keep === 0 ? 0 : (this.#ends[keep - 1] ?? 0);
+    this.#counts[2] = 0;
+    this.#section = 0;
+    for (const [suffix, offset] of this.#names) if (offset >= this.#base + this.#length) this.#names.delete(suffix);
+  }
 
   addAddress(owner: string, ttlSeconds: number, address: Uint8Array): void {
     this.#head(owner, address.length === 4 ? rrTypes.A : rrTypes.AAAA, ttlSeconds);

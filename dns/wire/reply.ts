@@ -24,6 +24,10 @@ export interface ReplyContext {
   /** SOA record bytes whose names end in pointers, see `SoaBytes`. */
   soa: SoaBytes | undefined;
   error: ExtendedError | undefined;
+  /** Seconds since a forwarded answer was received: taken off its TTLs. */
+  ageSeconds: number;
+  /** TTL given to a stale answer instead (RFC 8767 §4); 0 = count down. */
+  fixedTtlSeconds: number;
 }
 
 /** SOA for negative answers: `head` = rdata before the two zone pointers is rebuilt per reply since offsets differ. */
@@ -58,7 +62,8 @@ export function renderReply(message: Buffer, query: Query, template: Template, c
     authorityCount = Math.min(authorityCount, Math.max(0, kept - answerCount));
     answerCount = Math.min(answerCount, kept);
   }
-  const size = questionEnd + bodySize + soaSize + optSize;
+  let size = questionEnd + bodySize + soaSize + optSize;
+  if (context.paddingBlock > 0 && query.hasPadding) size = Math.min(context.limit, Math.ceil(size / context.paddingBlock) * context.paddingBlock);
   const reply = Buffer.allocUnsafe(size);
   writeHeader(reply, query, template, context, isTruncated);
   reply[4] = 0;
@@ -73,6 +78,7 @@ export function renderReply(message: Buffer, query: Query, template: Template, c
   copyShort(message, reply, 12, 12, questionEnd);
   if (template.rotateSize > 0) copyRotated(body, reply, questionEnd, template, bodySize, answerCount, context.rotation);
   else copyShort(body, reply, questionEnd, 0, bodySize);
+  if (template.ttlOffsets !== undefined) patchTtls(reply, questionEnd, bodySize, template.ttlOffsets, context);
   let position = questionEnd + bodySize;
   if (soa !== undefined) position = writeSoa(reply, position, soa, 12 + template.soaStart);
   if (query.hasOpt) writeOpt(reply, position, query, context, error, template.rcode);
@@ -119,6 +125,16 @@ function copyRotated(body: Buffer, reply: Buffer, at: number, template: Template
   if (bodySize > wanted) body.copy(reply, at + wanted, total, total + bodySize - wanted);
 }
 
+function patchTtls(reply: Buffer, start: number, bodySize: number, offsets: Uint32Array, context: ReplyContext): void {
+  const { ageSeconds, fixedTtlSeconds } = context;
+  if (ageSeconds === 0 && fixedTtlSeconds === 0) return;
+  for (const offset of offsets) {
+    if (offset >= bodySize) return;
+    const ttl = fixedTtlSeconds > 0 ? fixedTtlSeconds : Math.max(0, reply.readUInt32BE(start + offset) - ageSeconds);
+    reply.writeUInt32BE(ttl, start + offset);
+  }
+}
+
 function writeSoa(reply: Buffer, at: number, soa: SoaBytes, zoneOffset: number): number {
   copyShort(soa.bytes, reply, at, 0, soa.bytes.length);
   for (const offset of soa.pointerOffsets) {
@@ -133,6 +149,7 @@ function optionsSize(query: Query, context: ReplyContext, error: ExtendedError |
   if (context.cookie !== undefined) size += 4 + context.cookie.length;
   if (error !== undefined) size += 6 + Buffer.byteLength(error.text);
   if (context.keepaliveUnits > 0 && query.hasKeepalive) size += 6;
+  if (context.paddingBlock > 0 && query.hasPadding) size += 4;
   return size;
 }
 
@@ -164,7 +181,11 @@ function writeOpt(reply: Buffer, start: number, query: Query, context: ReplyCont
   if (error !== undefined) {
     at = writeOptionHead(reply, at, 15, 2 + Buffer.byteLength(error.text));
     at = reply.writeUInt16BE(error.code, at);
-    reply.write(error.text, at);
+    at += reply.write(error.text, at);
+  }
+  if (context.paddingBlock > 0 && query.hasPadding) {
+    at = writeOptionHead(reply, at, 12, reply.length - at - 4);
+    reply.fill(0, at);
   }
 }
 
@@ -194,4 +215,4 @@ export function renderRefusal(message: Buffer, query: Query, rcode: number, isRe
   return reply;
 }
 
-const bareContext: ReplyContext = { limit: 512, isRecursive: false, rotation: 0, cookie: undefined, keepaliveUnits: 0, paddingBlock: 0, soa: undefined, error: undefined };
+const bareContext: ReplyContext = { limit: 512, isRecursive: false, rotation: 0, cookie: undefined, keepaliveUnits: 0, paddingBlock: 0, soa: undefined, error: undefined, ageSeconds: 0, fixedTtlSeconds: 0 };

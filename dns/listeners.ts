@@ -1,0 +1,102 @@
+// All listeners of one DNS thread: opens what is planned (UDP and TCP on one port, TLS and HTTPS where asked), and drains
+// them in the order that loses nothing: UDP leaves the port first, then replies under way are waited for, then streams end.
+// Called by dns/worker.ts.
+
+import type { Clock } from '../api/clock.ts';
+import type { Engine } from './engine.ts';
+import { DohListener } from './transport/doh.ts';
+import { TcpListener, type TcpLimits } from './transport/tcp.ts';
+import { UdpListener } from './transport/udp.ts';
+
+export interface ListenAddress { readonly address: string; readonly port: number }
+
+export interface ListenPlan {
+  /** UDP and TCP. */
+  readonly addresses: readonly ListenAddress[];
+  /** DNS over TLS and over HTTPS; need `certificate`. */
+  readonly tls: readonly ListenAddress[];
+  readonly https: readonly ListenAddress[];
+  readonly certificate: { readonly certPem: string; readonly keyPem: string } | undefined;
+  readonly tcpLimits: Partial<TcpLimits>;
+}
+
+export interface BoundAddresses { readonly addresses: readonly ListenAddress[]; readonly tls: readonly ListenAddress[]; readonly https: readonly ListenAddress[] }
+
+const portTriesMax = 20;
+const drainQuietMs = 20;
+
+export class Listeners {
+  readonly #engine: Engine;
+  readonly #clock: Clock;
+  readonly #udp: UdpListener[] = [];
+  readonly #tcp: TcpListener[] = [];
+  readonly #https: DohListener[] = [];
+
+  constructor(engine: Engine, clock: Clock) {
+    this.#engine = engine;
+    this.#clock = clock;
+  }
+
+  get connectionCount(): number { return this.#tcp.reduce((sum, listener) => sum + listener.connectionCount, 0); }
+  get sendErrorCount(): number { return this.#udp.reduce((sum, listener) => sum + listener.sendErrorCount, 0); }
+
+  /** Opens everything; rejects with the system error (with `address` and `port`) of the first that cannot be opened. */
+  async open(plan: ListenPlan): Promise<BoundAddresses> {
+    const engine = this.#engine;
+    const clock = this.#clock;
+    const addresses: ListenAddress[] = [];
+    const tls: ListenAddress[] = [];
+    const https: ListenAddress[] = [];
+    for (const item of plan.addresses) addresses.push(await this.#openPair(item, plan.tcpLimits));
+    if (plan.certificate !== undefined) {
+      for (const { address, port } of plan.tls) {
+        const listener = new TcpListener({ engine, clock, isShared: true, tls: plan.certificate, limits: plan.tcpLimits });
+        tls.push({ address, port: await atPlace(listener.open(port, address), address, port) });
+        this.#tcp.push(listener);
+      }
+      for (const { address, port } of plan.https) {
+        const listener = new DohListener({ engine, isShared: true, tls: plan.certificate });
+        https.push({ address, port: await atPlace(listener.open(port, address), address, port) });
+        this.#https.push(listener);
+      }
+    }
+    return { addresses, tls, https };
+  }
+
+  /** `isQuiet` tells when no reply is owed any more; it is waited for at most `drainMs`. */
+  async drain(drainMs: number, isQuiet: () => boolean): Promise<void> {
+    const deadlineMs = this.#clock.monotonicMs() + drainMs;
+    const streams = [
+      ...this.#tcp.map((listener) => listener.drain(drainMs)),
+      ...this.#https.map((listener) => Promise.race([listener.drain(), this.#pause(drainMs)]).then(() => listener.destroy())),
+    ];
+    await Promise.all(this.#udp.map((listener) => listener.leave(drainQuietMs)));
+    while (!isQuiet() && this.#clock.monotonicMs() < deadlineMs) await this.#pause(10);
+    await Promise.all(this.#udp.map((listener) => listener.finish()));
+    await Promise.all(streams);
+  }
+
+  #pause(delayMs: number): Promise<void> { return new Promise((resolve) => { this.#clock.after(delayMs, resolve, true); }); }
+
+  async #openPair({ address, port }: ListenAddress, limits: Partial<TcpLimits>): Promise<ListenAddress> {
+    for (let tries = 1; ; tries++) {
+      const udp = new UdpListener({ engine: this.#engine, clock: this.#clock, isShared: true, address });
+      const tcp = new TcpListener({ engine: this.#engine, clock: this.#clock, isShared: true, limits });
+      try {
+        const bound = await udp.open(port, address);
+        await tcp.open(bound, address);
+        this.#udp.push(udp);
+        this.#tcp.push(tcp);
+        return { address, port: bound };
+      } catch (error) {
+        try { udp.close(); } catch { /* never opened */ }
+        // With port 0 the kernel picked a UDP port whose TCP twin is taken: pick again.
+        if (port !== 0 || tries >= portTriesMax) throw Object.assign(error as Error, { address, port });
+      }
+    }
+  }
+}
+
+async function atPlace(opening: Promise<number>, address: string, port: number): Promise<number> {
+  try { return await opening; } catch (error) { throw Object.assign(error as Error, { address, port }); }
+}
