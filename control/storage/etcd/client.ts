@@ -70,12 +70,12 @@ export class EtcdClient {
   /** Turns to the next endpoint for later requests and streams. */
   rotate(): void { this.#current += 1; }
 
-  /** One request, tried again elsewhere while that is certain to be harmless, at most until `deadlineMs` from now. */
-  async read<T>(path: string, body: object, deadlineMs: number = requestTimeoutMs): Promise<T> {
+  /** A request that may be repeated without harm: tried again elsewhere until `deadlineMs` from now, `timeoutMs` each. */
+  async read<T>(path: string, body: object, deadlineMs: number = requestTimeoutMs, timeoutMs: number = requestTimeoutMs): Promise<T> {
     const endMs = this.#clock.monotonicMs() + deadlineMs;
     for (;;) {
       try {
-        return await this.once<T>(path, body);
+        return await this.once<T>(path, body, timeoutMs);
       } catch (error) {
         if (!(error instanceof EtcdError) || !error.isRetriable || this.#isClosed || this.#clock.monotonicMs() > endMs) throw error;
         await sleep(this.#clock, retryPauseMs);
@@ -84,10 +84,10 @@ export class EtcdClient {
   }
 
   /** One attempt. Throws EtcdError; a connection error turns to the next endpoint for the attempt after. */
-  async once<T>(path: string, body: object): Promise<T> {
+  async once<T>(path: string, body: object, timeoutMs: number = requestTimeoutMs): Promise<T> {
     if (this.#credentials !== undefined && this.#token === undefined) await this.#authenticate(this.#credentials);
     try {
-      return await this.#send<T>(path, body);
+      return await this.#send<T>(path, body, timeoutMs);
     } catch (error) {
       if (error instanceof EtcdError && (error.code === etcdCode.unauthenticated || error.message.includes('invalid auth token'))) this.#token = undefined;
       throw error;
@@ -95,7 +95,7 @@ export class EtcdClient {
   }
 
   async #authenticate(credentials: { name: string; password: string }): Promise<void> {
-    const { token } = await this.#send<{ token: string }>('/v3/auth/authenticate', credentials);
+    const { token } = await this.#send<{ token: string }>('/v3/auth/authenticate', credentials, requestTimeoutMs);
     this.#token = token;
   }
 
@@ -107,7 +107,7 @@ export class EtcdClient {
     return request({ hostname: url.hostname.replace(/^\[|\]$/g, ''), port: url.port, path, method: 'POST', headers, agent: this.#agent }, onResponse);
   }
 
-  #send<T>(path: string, body: object): Promise<T> {
+  #send<T>(path: string, body: object, timeoutMs: number): Promise<T> {
     return new Promise((resolve, reject) => {
       const bytes = Buffer.from(JSON.stringify(body));
       const at = this.#current;
@@ -129,7 +129,7 @@ export class EtcdClient {
           });
         });
       });
-      const timer = this.#clock.after(requestTimeoutMs, () => { request.destroy(new Error('no answer in time')); }, true);
+      const timer = this.#clock.after(timeoutMs, () => { request.destroy(new Error('no answer in time')); }, true);
       // Only once connected can a request have reached etcd.
       request.on('socket', (socket) => { if (socket.connecting) socket.once('connect', () => { isSent = true; }); else isSent = true; });
       request.on('error', fail);

@@ -29,7 +29,10 @@ const ownWriteWaitMs = 2_000;
 const pageSize = 2_000;
 /** Revisions of history that a starting server reads back, so that watches move to it without a relist. */
 const historyRevisions = 10_000;
-const watchdogMs = 5_000;
+/** How often etcd is asked whether the stream still keeps up, and how long it may take. */
+const watchdogMs = 2_000;
+const watchdogTimeoutMs = 1_500;
+const openDeadlineMs = 3_000;
 const progressKey = '_progress';
 
 interface Header { revision: string }
@@ -71,6 +74,7 @@ export class EtcdStorage implements Storage {
   #failure: string | undefined;
   #isClosed = false;
   #isLoaded = false;
+  #isChecking = false;
   #consistentRead: Promise<number> | undefined;
   #nextConsistentRead: Promise<number> | undefined;
 
@@ -96,7 +100,7 @@ export class EtcdStorage implements Storage {
 
   /** Loads the state of some while ago and replays from there, so that recent history is known. */
   async open(): Promise<void> {
-    const head = await this.#headRevision();
+    const head = await this.#headRevision(openDeadlineMs);
     const past = Math.max(1, head - historyRevisions);
     try {
       await this.#load(past);
@@ -249,8 +253,8 @@ export class EtcdStorage implements Storage {
     return this.#mark();
   }
 
-  async #headRevision(): Promise<number> {
-    const answer = await this.#client.read<RangeAnswer>('/v3/kv/range', { key: base64(`${this.#prefix}${progressKey}`), count_only: true });
+  async #headRevision(deadlineMs?: number, timeoutMs?: number): Promise<number> {
+    const answer = await this.#client.read<RangeAnswer>('/v3/kv/range', { key: base64(`${this.#prefix}${progressKey}`), count_only: true }, deadlineMs, timeoutMs);
     return Number(answer.header.revision);
   }
 
@@ -262,17 +266,24 @@ export class EtcdStorage implements Storage {
 
   /** A stream that is connected but brings nothing (a cut-off member, a dead peer) is replaced. */
   async #checkStream(): Promise<void> {
+    if (this.#isChecking) return;
+    this.#isChecking = true;
     try {
-      const revision = await this.#headRevision();
+      const askedMs = this.#clock.monotonicMs();
+      const revision = await this.#headRevision(writeDeadlineMs, watchdogTimeoutMs);
       this.#failure = undefined;
       this.#marks.push({ atMs: this.#clock.monotonicMs(), revision });
-      if (revision <= this.#cacher.revision || this.#clock.monotonicMs() - this.#stream.lastMessageMs < watchdogMs) return;
-      if (await this.#cacher.waitFor(await this.#mark(), watchdogMs) || this.#isClosed) return;
+      if (this.#stream.lastMessageMs >= askedMs) return;
+      // The endpoint of the stream gave no answer, another one did.
+      if (this.#client.endpoint !== this.#stream.endpoint) return this.#stream.reconnect('its endpoint does not answer');
+      if (revision <= this.#cacher.revision || await this.#cacher.waitFor(await this.#mark(), watchdogMs) || this.#isClosed) return;
       this.#stream.reconnect('no events in time');
     } catch (error) {
       if (this.#isClosed) return;
       this.#failure = (error as Error).message;
       this.#log.warn('etcd does not answer', { endpoint: this.#client.endpoint, err: error });
+    } finally {
+      this.#isChecking = false;
     }
   }
 

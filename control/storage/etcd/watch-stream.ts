@@ -34,12 +34,15 @@ export class WatchStream {
   #isStopped = false;
   /** Monotonic time of the last message; tells a silent stream from a dead one. */
   lastMessageMs = 0;
+  /** Where the stream is connected to. */
+  endpoint = '';
 
   constructor(options: WatchStreamOptions) { this.#options = options; }
 
   start(): void {
     const { client, prefix, position, clock } = this.#options;
     this.lastMessageMs = clock.monotonicMs();
+    this.endpoint = client.endpoint;
     const create_request = { key: base64(prefix), range_end: rangeEnd(prefix), start_revision: String(position() + 1), progress_notify: true };
     this.#stream = client.stream('/v3/watch', { create_request }, (message) => this.#receive(message as WatchMessage), (error) => this.#lost(error));
   }
@@ -71,8 +74,8 @@ export class WatchStream {
 
   #lost(error: Error): void {
     if (this.#isStopped) return;
-    this.#options.log.warn('etcd watch lost, reconnecting', { endpoint: this.#options.client.endpoint, err: error });
-    this.#options.client.rotate();
+    this.#options.log.warn('etcd watch lost, reconnecting', { endpoint: this.endpoint, err: error });
+    if (this.#options.client.endpoint === this.endpoint) this.#options.client.rotate();
     this.#retry?.cancel();
     this.#retry = this.#options.clock.after(this.#pauseMs, () => { if (!this.#isStopped) this.start(); });
     this.#pauseMs = Math.min(this.#pauseMs * 2, reconnectMsMax);
