@@ -41,17 +41,18 @@ export class Http2Slot implements Slot {
     const plan = this.#plan;
     const stream = this.#connection.session().request({ ':method': plan.method, ':path': plan.path, ':authority': plan.serverName === '' ? `${plan.host}:${plan.port}` : plan.serverName, ...plan.headers }, { endStream: plan.body === '' });
     let status = '';
+    let isOpen = true;
     let bytes = 0;
     let key = '';
-    this.#abort = () => stream.close(constants.NGHTTP2_CANCEL);
+    this.#abort = () => { isOpen = false; setImmediate(() => this.#pacer.free(this)); stream.close(constants.NGHTTP2_CANCEL); };
     stream.on('response', (headers) => {
       status = String(headers[':status']);
       if (plan.distributeBy.startsWith('header:')) key = String(headers[plan.distributeBy.slice(7).toLowerCase()] ?? '');
     });
     stream.on('data', (chunk: Buffer) => { if (plan.distributeBy === 'body' && bytes === 0) key = chunk.latin1Slice(0, 80).split('\n', 1)[0] ?? ''; bytes += chunk.length; });
-    stream.on('end', () => { if (this.isBusy && status !== '') { this.#pacer.done(this, bytes, status, key); this.#pacer.free(this); } });
+    stream.on('end', () => { if (isOpen && this.isBusy && status !== '') { isOpen = false; this.#pacer.done(this, bytes, status, key); this.#pacer.free(this); } });
     stream.on('error', () => {});
-    stream.on('close', () => { if (this.isBusy) { this.#pacer.fail(this, 'stream reset'); setImmediate(() => this.#pacer.free(this)); } });
+    stream.on('close', () => { if (isOpen && this.isBusy) { isOpen = false; this.#pacer.fail(this, 'stream reset'); setImmediate(() => this.#pacer.free(this)); } });
     if (plan.body !== '') stream.end(plan.body);
   }
 

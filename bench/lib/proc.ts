@@ -1,7 +1,7 @@
 // CPU time and memory of processes from /proc, and starting a process pinned to a core: what "CPU µs per request" and
 // "RSS" in the tables are made of.
 
-import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 
@@ -54,4 +54,10 @@ export function spawnPinned(core: number | undefined, file: string, args: readon
 /** Full path of a program, also in the sbin folders. */
 export function findProgram(name: string): string | undefined {
   return [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin', '/usr/local/sbin'].map((folder) => `${folder}/${name}`).find((path) => existsSync(path));
+}
+
+/** Pins this process and its threads to one core, away from the contender. */
+export function pinSelf(core: number): void {
+  const taskset = findProgram('taskset');
+  if (taskset !== undefined && availableParallelism() > 1) execFileSync(taskset, ['-acp', String(core), String(process.pid)], { stdio: 'ignore' });
 }

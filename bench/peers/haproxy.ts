@@ -14,7 +14,7 @@ export const haproxy: Contender = {
     const tls = row.includes('https') || row.includes('h2') ? ` ssl crt ${bed.pemFile} alpn ${row.includes('h2') ? 'h2,http/1.1' : 'http/1.1'} no-tls-tickets` : '';
     const path = writeIn(bed.folder, `haproxy-${row}.cfg`, `global
   nbthread 1
-  maxconn 16000
+  maxconn 9000
 defaults
   mode ${isTcp ? 'tcp' : 'http'}
   timeout connect 5s
