@@ -1,0 +1,226 @@
+// Puts one control plane together and takes it down again. Order at start: store and keys (side by side), admission,
+// handler chain, listener, the objects that must exist, controllers. At stop: refuse new requests, end watches, let
+// requests finish, then controllers, listener, store.
+
+import { chmodSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Registry as MetricsRegistry } from 'prom-client';
+import { parseIP } from '../api/address.ts';
+import { ApiClient, type ApiTransport } from '../api/client.ts';
+import { NetloomError } from '../api/errors.ts';
+import { buildKubeconfig, writeKubeconfig } from '../api/kubeconfig.ts';
+import { resources } from '../api/resources.ts';
+import { stringify } from 'yaml';
+import { admissionChain, type Admission } from './admission/chain.ts';
+import { Certificates, type KeyPair } from './certificates.ts';
+import { nthAddress, parseConfig, type ControlConfig, type StartOptions } from './config.ts';
+import { ensureBootstrapObjects } from './controllers/bootstrap/bootstrap.ts';
+import { registerControlMetrics } from './metrics.ts';
+import { ApiServer } from './server/api-server.ts';
+import { Audit } from './server/audit.ts';
+import { Authenticator } from './server/auth/authenticator.ts';
+import { Authorizer, rbacResources } from './server/auth/authorizer.ts';
+import { BootstrapTokens } from './server/auth/bootstrap-tokens.ts';
+import { ServiceAccountTokens, tokenIssuer } from './server/auth/service-account-tokens.ts';
+import { groupAuthenticated, groupMasters, groupNodes, nodeUserPrefix, type UserInfo } from './server/auth/user.ts';
+import type { ServerParts } from './server/context.ts';
+import { inProcessTransport } from './server/http/in-process.ts';
+import { Listener } from './server/http/listener.ts';
+import { Limiter } from './server/limits.ts';
+import { RequestCounters } from './server/observer.ts';
+import { Paths } from './server/paths.ts';
+import { Registry } from './server/registry.ts';
+import { tokenHandler } from './server/subresources/token.ts';
+import { makeHooks } from './server/verbs/hooks.ts';
+import { WatchSet } from './server/verbs/watch-set.ts';
+import type { ControlPlane, Identity, NodeCredentials } from './start.ts';
+import { openStorage } from './storage/open.ts';
+import type { Storage, StoreWatch } from './storage/store.ts';
+
+/** How long requests that are being worked on may take at stop. */
+const drainMsMax = 5_000;
+
+interface Running {
+  storage: Storage; certificates: Certificates; admission: Admission; server: ApiServer; listener: Listener; watches: WatchSet; limiter: Limiter;
+  counters: RequestCounters; audit: Audit; tokens: BootstrapTokens; rbacWatches: StoreWatch[]; parts: ServerParts;
+}
+
+/** The running control plane behind `start`. */
+export class ControlPlaneRunner implements ControlPlane {
+  readonly #config: ControlConfig;
+  #running: Running | undefined;
+  #isReady = false;
+  kubeconfigPath = '';
+
+  constructor(options: StartOptions) { this.#config = parseConfig(options); }
+
+  get #r(): Running {
+    if (this.#running === undefined) throw new NetloomError('ServiceUnavailable', 'the control plane is not running', { source: 'internal' });
+    return this.#running;
+  }
+
+  get address(): string { return this.#r.listener.address; }
+  get port(): number { return this.#r.listener.port; }
+  get caPem(): string { return this.#r.certificates.serverAuthority.certPem; }
+  get clientCaPem(): string { return this.#r.certificates.clientAuthority.certPem; }
+
+  get url(): string {
+    const address = this.address === '0.0.0.0' ? '127.0.0.1' : this.address === '::' ? '::1' : this.address;
+    return `https://${address.includes(':') ? `[${address}]` : address}:${this.port}`;
+  }
+
+  async start(): Promise<void> {
+    const config = this.#config;
+    if (config.dataDir !== undefined) {
+      mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+      chmodSync(config.dataDir, 0o700);
+    }
+    const { kind, endpoints } = config.store;
+    const storage = await openStorage({ kind, clock: config.clock, log: config.log, ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }), ...(kind === 'etcd' ? { endpoints } : {}) });
+    try {
+      this.#running = this.#assemble(storage, new Certificates({ dataDir: config.dataDir, clock: config.clock }));
+      await this.#running.listener.start();
+      await ensureBootstrapObjects(this.#client('system:kube-controller-manager'), { serviceCIDRs: config.serviceCIDRs, dnsServiceIP: config.dnsServiceIP, apiPort: this.port });
+    } catch (error) {
+      this.#running?.listener.close();
+      this.#running?.admission.stop();
+      await storage.close();
+      throw error;
+    }
+    this.#writeKubeconfig();
+    this.#isReady = true;
+    config.log.info('control plane serves', { url: this.url, store: kind });
+  }
+
+  #client(user: string): ApiClient { return new ApiClient(this.transport({ user, groups: [groupMasters] }), { userAgent: user.slice(user.lastIndexOf(':') + 1) }); }
+
+  #assemble(storage: Storage, certificates: Certificates): Running {
+    const config = this.#config;
+    const { clock, log } = config;
+    const authorizer = new Authorizer(storage);
+    const registry = new Registry(storage);
+    const admission = admissionChain({
+      storage, clock, log,
+      config: {
+        serviceCIDRs: config.serviceCIDRs, podCIDRs: [config.podCIDR], nodePortRange: { from: config.nodePortRange[0], to: config.nodePortRange[1] }, externalIPRanges: config.externalIPRanges,
+        loopbackEndpointRanges: config.podCIDR.startsWith('127.') ? [config.podCIDR] : [], endpointRanges: [],
+      },
+      mayDo: (user, { verb, group, resource, subresource, namespace, name }) => authorizer.isAllowed(user, { isResource: true, path: '', verb, group, resource, subresource: subresource ?? '', namespace: namespace ?? '', name: name ?? '' }),
+    });
+    admission.start();
+    const watches = new WatchSet({ total: config.limits.watches, perUser: config.limits.watchesPerUser });
+    const parts: ServerParts = { storage, registry, watches, config, clock, log, hooks: makeHooks({ admission, serviceCIDRs: config.serviceCIDRs, podCIDR: config.podCIDR }) };
+    const tokens = new BootstrapTokens(storage, clock);
+    const accounts = new ServiceAccountTokens(storage, clock, certificates.tokenKeyPem);
+    const limiter = new Limiter(config.limits, clock);
+    const counters = new RequestCounters();
+    const audit = new Audit(config.auditLog, clock, log);
+    const paths = new Paths({
+      registry, caPem: certificates.serverAuthority.certPem, tokenKeys: () => accounts.keys(), tokenIssuer, metrics: async () => (await import('./metrics.ts')).renderMetrics(this),
+      healthChecks: this.#healthChecks(storage), join: () => Promise.reject(new NetloomError('NotFound', 'joining is switched off', { source: 'downstream' })),
+    });
+    const names = this.#names();
+    const later = (): Promise<void> => Promise.reject(new NetloomError('ServiceUnavailable', 'no node agent can be reached', { source: 'api' }));
+    const server = new ApiServer({
+      parts, authenticator: new Authenticator(tokens, accounts), authorizer, limiter, paths, audit, observer: counters, isKnownHost: knownHosts(names),
+      createToken: tokenHandler(accounts), forwardToNode: later, proxy: later,
+    });
+    const serving = certificates.serving(names);
+    const listener = new Listener({ bind: config.bind, port: config.port, ...serving, clientCaPem: certificates.clientAuthority.certPem, log, onExchange: server.handle });
+    const rbacWatches = rbacResources.map((resource) => storage.watch(resource, storage.revision, () => authorizer.invalidate(resource), () => authorizer.invalidate(resource)));
+    return { storage, certificates, admission, server, listener, watches, limiter, counters, audit, tokens, rbacWatches, parts };
+  }
+
+  #names(): string[] {
+    const { config } = { config: this.#config };
+    const service = 'kubernetes.default.svc';
+    return [
+      'localhost', '127.0.0.1', '::1', 'kubernetes', 'kubernetes.default', service, `${service}.${config.clusterDomain}`,
+      ...config.serviceCIDRs.map((cidr) => nthAddress(cidr, 1)), ...(config.bind === '0.0.0.0' || config.bind === '::' ? [] : [config.bind]), ...config.names,
+    ];
+  }
+
+  #healthChecks(storage: Storage): { name: string; check(): { ok: boolean; detail?: string | undefined } }[] {
+    return [
+      { name: 'ping', check: () => ({ ok: true }) },
+      { name: 'store', check: () => { const stats = storage.stats(); return { ok: stats.isWritable, detail: stats.detail }; } },
+      { name: 'bootstrap', check: () => ({ ok: this.#isReady, detail: 'not finished' }) },
+    ];
+  }
+
+  #writeKubeconfig(): void {
+    const { dataDir, kubeconfigOut } = this.#config;
+    const path = kubeconfigOut ?? (dataDir === undefined ? undefined : join(dataDir, 'kubeconfig'));
+    if (path === undefined) return;
+    const pair = this.#r.certificates.client('admin', 'netloom-admin', [groupMasters]);
+    writeKubeconfig(path, buildKubeconfig({ server: this.url, caPem: this.caPem, ...pair }));
+    this.kubeconfigPath = path;
+  }
+
+  kubeconfig(user = 'netloom-admin', groups: readonly string[] = user === 'netloom-admin' ? [groupMasters] : []): string {
+    return stringify(buildKubeconfig({ server: this.url, caPem: this.caPem, ...this.#r.certificates.issueClient(user, groups), user }), { lineWidth: 0 });
+  }
+
+  transport(identity: Identity): ApiTransport {
+    const { server } = this.#r;
+    const groups = identity.groups.includes(groupAuthenticated) ? [...identity.groups] : [...identity.groups, groupAuthenticated];
+    // Only masters count as netloom itself; any other identity is held to the rules like a caller from outside.
+    const user: UserInfo = { username: identity.user, groups, method: groups.includes(groupMasters) ? 'inProcess' : 'certificate' };
+    return inProcessTransport(user, server.handle);
+  }
+
+  issueNodeCredentials(nodeName: string): NodeCredentials {
+    return { ...this.#r.certificates.issueClient(`${nodeUserPrefix}${nodeName}`, [groupNodes]), caPem: this.caPem };
+  }
+
+  servingCertificate(names: readonly string[], ips: readonly string[] = []): KeyPair {
+    return this.#r.certificates.issueServing(`${nodeUserPrefix}${names[0] ?? ''}`, [...names, ...ips]);
+  }
+
+  async createJoinToken(): Promise<string> {
+    const { token, secret } = this.#r.tokens.make(this.#r.certificates.serverAuthority.fingerprint);
+    await this.#client('netloom-admin').create(resources.secrets, 'kube-system', secret);
+    return token.token;
+  }
+
+  whenReady(): Promise<void> { return Promise.resolve(); }
+
+  registerMetrics(registry: MetricsRegistry): void {
+    const { storage, counters, limiter, watches, listener, server, audit } = this.#r;
+    registerControlMetrics(registry, { storage, counters, limiter, watches, listener, server, audit });
+  }
+
+  health(): { ok: boolean; detail?: string } {
+    if (this.#running === undefined || !this.#isReady) return { ok: false, detail: 'starting' };
+    const stats = this.#running.storage.stats();
+    return stats.isWritable ? { ok: true } : { ok: false, detail: stats.detail ?? 'the store takes no writes' };
+  }
+
+  async stop(): Promise<void> {
+    const running = this.#running;
+    if (running === undefined) return;
+    this.#isReady = false;
+    const { server, watches, listener, admission, rbacWatches, audit, storage } = running;
+    const drained = server.drain();
+    watches.endAll();
+    listener.close();
+    let timer: { cancel(): void } | undefined;
+    await Promise.race([drained, new Promise<void>((resolve) => { timer = this.#config.clock.after(drainMsMax, resolve, true); })]);
+    timer?.cancel();
+    for (const watch of rbacWatches) watch.stop();
+    admission.stop();
+    listener.destroy();
+    await audit.close();
+    await storage.close();
+    this.#running = undefined;
+  }
+}
+
+/** Names that may stand in a Host header: ours, and any address literal, which no foreign DNS name can pose as. */
+function knownHosts(names: readonly string[]): (host: string) => boolean {
+  const known = new Set(names.map((name) => name.toLowerCase()));
+  return (host) => {
+    const name = host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '').toLowerCase();
+    return known.has(name) || parseIP(name) !== undefined;
+  };
+}

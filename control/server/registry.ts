@@ -1,0 +1,120 @@
+// Finds the kind that a request names, built in or custom. Built-in rows come from the table; a custom kind is looked
+// up in the store by its definition's name (`plural.group`), so a new definition is served from the moment it is stored.
+// Compiled definitions are kept per stored revision.
+
+import type { KubeObject } from '../../api/types.ts';
+import { allVerbs, builtInResources, groupVersion, type ResourceInfo, type SubresourceInfo } from '../resources.ts';
+import type { Storage, Stored } from '../storage/store.ts';
+
+/** The parts of a CustomResourceDefinition that serving reads. */
+export interface CrdVersion {
+  name: string; served: boolean; storage: boolean; deprecated?: boolean; deprecationWarning?: string;
+  schema?: { openAPIV3Schema?: Record<string, unknown> };
+  subresources?: { status?: object; scale?: { specReplicasPath: string; statusReplicasPath: string; labelSelectorPath?: string } };
+  additionalPrinterColumns?: { name: string; type: string; format?: string; description?: string; priority?: number; jsonPath: string }[];
+  selectableFields?: { jsonPath: string }[];
+}
+export interface Crd extends KubeObject {
+  spec: {
+    group: string; scope: 'Namespaced' | 'Cluster'; names: { plural: string; singular?: string; kind: string; listKind?: string; shortNames?: string[]; categories?: string[] };
+    versions: CrdVersion[]; preserveUnknownFields?: boolean; conversion?: { strategy?: string };
+  };
+  status?: { conditions?: { type: string; status: string }[]; acceptedNames?: object; storedVersions?: string[] };
+}
+
+export const crdStorage = 'customresourcedefinitions.apiextensions.k8s.io';
+export const crdCleanupFinalizer = 'customresourcecleanup.apiextensions.k8s.io';
+
+const builtIn = new Map(builtInResources.map((info) => [`${groupVersion(info)}/${info.resource}`, info]));
+const builtInGroups = new Set(builtInResources.map((info) => info.group));
+const readWrite = ['get', 'patch', 'update'];
+
+interface MadeCrd { revision: number; rows: readonly ResourceInfo[] }
+
+/** All kinds of one server. */
+export class Registry {
+  readonly #storage: Storage;
+  readonly #made = new Map<string, MadeCrd>();
+
+  constructor(storage: Storage) { this.#storage = storage; }
+
+  /** The served kind, or undefined. */
+  find(group: string, version: string, resource: string): ResourceInfo | undefined {
+    const row = builtIn.get(`${group === '' ? version : `${group}/${version}`}/${resource}`);
+    if (row !== undefined || builtInGroups.has(group)) return row;
+    const stored = this.#storage.get(crdStorage, `${resource}.${group}`);
+    return stored === undefined ? undefined : this.#rows(stored).find((info) => info.version === version);
+  }
+
+  /** The kind of that apiVersion and kind name, for references from one object to another. */
+  findKind(apiVersion: string, kind: string): ResourceInfo | undefined {
+    return builtInResources.find((info) => info.kind === kind && groupVersion(info) === apiVersion) ?? this.customs().find((info) => info.kind === kind && groupVersion(info) === apiVersion);
+  }
+
+  /** The definition behind a custom kind. */
+  definition(info: ResourceInfo): Crd | undefined {
+    return info.crdName === undefined ? undefined : this.#storage.get(crdStorage, info.crdName)?.object as Crd | undefined;
+  }
+
+  definitionVersion(info: ResourceInfo): CrdVersion | undefined {
+    return this.definition(info)?.spec.versions.find((version) => version.name === info.version);
+  }
+
+  /** The stored definition with its revision, to key caches by. */
+  storedDefinition(info: ResourceInfo): Stored | undefined {
+    return info.crdName === undefined ? undefined : this.#storage.get(crdStorage, info.crdName);
+  }
+
+  definitions(): Crd[] { return this.#storage.list(crdStorage).items.map((stored) => stored.object as Crd); }
+
+  /** Every served custom kind, by definition name, newest version first. */
+  customs(): ResourceInfo[] {
+    return this.#storage.list(crdStorage).items.flatMap((stored) => [...this.#rows(stored)]);
+  }
+
+  all(): ResourceInfo[] { return [...builtInResources, ...this.customs()]; }
+
+  /** Changes whenever the set of custom kinds may have changed; keys discovery and OpenAPI caches. */
+  fingerprint(): string { return this.#storage.list(crdStorage).items.map((stored) => `${stored.key}@${stored.revision}`).join(','); }
+
+  #rows(stored: Stored): readonly ResourceInfo[] {
+    let made = this.#made.get(stored.key);
+    if (made === undefined || made.revision !== stored.revision) {
+      made = { revision: stored.revision, rows: rowsOf(stored.object as Crd) };
+      this.#made.set(stored.key, made);
+    }
+    return made.rows;
+  }
+}
+
+function rowsOf(crd: Crd): ResourceInfo[] {
+  const { group, names, scope, versions } = crd.spec;
+  if (!isEstablished(crd)) return [];
+  return versions.filter((version) => version.served).sort((a, b) => compareVersions(a.name, b.name)).map((version) => {
+    const subresources: Record<string, SubresourceInfo> = {};
+    if (version.subresources?.status !== undefined) subresources['status'] = { kind: names.kind, verbs: readWrite };
+    if (version.subresources?.scale !== undefined) subresources['scale'] = { kind: 'Scale', group: 'autoscaling', version: 'v1', verbs: readWrite };
+    return {
+      group, version: version.name, resource: names.plural, kind: names.kind, singular: names.singular ?? names.kind.toLowerCase(), isNamespaced: scope === 'Namespaced',
+      shortNames: names.shortNames ?? [], categories: names.categories ?? [], verbs: allVerbs, subresources, storage: `${names.plural}.${group}`,
+      hasGeneration: true, hasStatus: version.subresources?.status !== undefined, mayCreateOnUpdate: false, needsVersionOnUpdate: true,
+      fieldLabels: Object.fromEntries((version.selectableFields ?? []).map(({ jsonPath }) => [jsonPath.replace(/^\./, ''), jsonPath.replace(/^\./, '')])),
+      crdName: crd.metadata.name,
+    };
+  });
+}
+
+function isEstablished(crd: Crd): boolean {
+  return crd.status?.conditions?.some((condition) => condition.type === 'Established' && condition.status === 'True') ?? false;
+}
+
+/** GA before beta before alpha, then higher numbers first (apimachinery version.CompareKubeAwareVersionStrings). */
+export function compareVersions(a: string, b: string): number {
+  const rank = (text: string): [number, number, number] => {
+    const match = /^v(\d+)(?:(alpha|beta)(\d+))?$/.exec(text);
+    if (match === null) return [3, 0, 0];
+    return [match[2] === undefined ? 0 : match[2] === 'beta' ? 1 : 2, -Number(match[1]), -Number(match[3] ?? 0)];
+  };
+  const [x, y] = [rank(a), rank(b)];
+  return x[0] - y[0] || x[1] - y[1] || x[2] - y[2] || (a < b ? -1 : a > b ? 1 : 0);
+}

@@ -1,0 +1,170 @@
+// create, update and patch. Order as in Kubernetes: decode → place → server's metadata → defaults → admission (which may
+// reserve addresses) → validation → commit; what admission reserved is given back when anything after it fails.
+// A patch is an update whose object is computed from the live one; without a revision of its own it is tried again when
+// somebody else was faster.
+// Source: kubernetes/apiserver pkg/endpoints/handlers/{create,update,patch}.go, pkg/registry/generic/registry/store.go.
+
+import { invalid, isAlreadyExists, isConflict, isNotFound, NetloomError } from '../../../api/errors.ts';
+
+import type { KubeObject, StatusCause } from '../../../api/types.ts';
+import { qualifiedResource, type ResourceInfo } from '../../resources.ts';
+import { isNoopWrite } from '../../storage/stored.ts';
+import type { Stored } from '../../storage/store.ts';
+import type { RequestContext } from '../context.ts';
+import { toServed } from '../conversion.ts';
+import { readObject, storedForm } from './body.ts';
+import { completesDeletion, commitDeletion } from './finalize.ts';
+import { checkPlace, generateName, inOrder, prepareCreate, prepareUpdate, staleError, uidError, type WritePart } from './meta.ts';
+import { keyOf, notFoundError, sendShown, sendStored } from './read.ts';
+import { readWriteOptions, type WriteOptions } from './write-options.ts';
+
+type Whole = KubeObject & Record<string, unknown>;
+
+/** Tries of a generated name that is taken, and of an unconditional write that lost a race. */
+const generatedNameTries = 8;
+const raceTries = 8;
+
+/** POST to a collection. */
+export async function createObject(context: RequestContext): Promise<void> {
+  const options = readWriteOptions(context.exchange, 'CreateOptions');
+  const object = await readObject(context, options);
+  checkPlace(object, context.resource, context.info.namespace, '');
+  await sendCreated(context, await createFrom(context, object, options));
+}
+
+async function sendCreated(context: RequestContext, result: WriteResult): Promise<void> {
+  if (result.stored !== undefined) await sendStored(context, 201, result.stored);
+  else await sendShown(context, 201, toServed(result.object, context.resource));
+}
+
+export interface WriteResult { object: KubeObject; stored: Stored | undefined; isCreated: boolean }
+
+/** Creates the decoded object. Throws AlreadyExists, Invalid, Forbidden. */
+export async function createFrom(context: RequestContext, received: KubeObject, options: WriteOptions, manages: 'update' | 'applied' = 'update'): Promise<WriteResult> {
+  const { resource, server } = context;
+  const isGenerated = received.metadata.name === undefined || received.metadata.name === '';
+  const object = storedForm(context, inOrder(received, resource)) as Whole;
+  prepareCreate(object, resource, server.clock);
+  for (let tries = 1; ; tries++) {
+    try {
+      return await createOnce(context, object, options, manages);
+    } catch (error) {
+      if (!isGenerated || !isAlreadyExists(error) || tries === generatedNameTries) throw error;
+      object.metadata.name = generateName(object.metadata.generateName ?? '');
+    }
+  }
+}
+
+async function createOnce(context: RequestContext, prepared: Whole, options: WriteOptions, manages: 'update' | 'applied'): Promise<WriteResult> {
+  const { resource, server, user } = context;
+  const { storage, hooks } = server;
+  const key = keyOf(resource, prepared.metadata.namespace ?? '', prepared.metadata.name);
+  const defaulted = hooks.applyDefaults(prepared, resource);
+  const owned = manages === 'applied' ? defaulted : hooks.trackUpdate({ live: undefined, updated: defaulted, resource, options, subresource: '' });
+  const admitted = await hooks.admit({ operation: 'create', subresource: '', resource, object: owned, old: undefined, userInfo: user, dryRun: options.isDryRun });
+  try {
+    context.warnings.push(...admitted.warnings);
+    throwCauses(resource, admitted.object, hooks.validateCreate(admitted.object, resource));
+    const object = admitted.object;
+    if (options.isDryRun) {
+      if (storage.get(resource.storage, key) !== undefined) throw existsError(resource, prepared.metadata.name);
+      admitted.onFailed();
+      return { object, stored: undefined, isCreated: true };
+    }
+    const stored = await storage.create(resource.storage, key, object);
+    admitted.onCommitted();
+    return { object: stored.object, stored, isCreated: true };
+  } catch (error) {
+    admitted.onFailed();
+    if (isAlreadyExists(error)) throw existsError(resource, prepared.metadata.name);
+    throw error;
+  }
+}
+
+function existsError(resource: ResourceInfo, name: string): NetloomError {
+  return new NetloomError('AlreadyExists', `${qualifiedResource(resource)} "${name}" already exists`, { source: 'downstream', details: { name, group: resource.group, kind: resource.resource } });
+}
+
+export function throwCauses(resource: ResourceInfo, object: KubeObject, causes: StatusCause[]): void {
+  if (causes.length > 0) throw invalid(resource.kind, resource.group, object.metadata.name, causes);
+}
+
+/** PUT of one object. */
+export async function updateObject(context: RequestContext, part: WritePart = 'main'): Promise<void> {
+  const { resource, info, exchange } = context;
+  const options = readWriteOptions(exchange, 'UpdateOptions');
+  const received = await readObject(context, options);
+  checkPlace(received, resource, info.namespace, info.name);
+  if (received.metadata.name === undefined || received.metadata.name === '') received.metadata.name = info.name;
+  const isThere = context.server.storage.get(resource.storage, keyOf(resource, info.namespace, info.name)) !== undefined;
+  if (!isThere && resource.mayCreateOnUpdate && part === 'main' && received.metadata.uid === undefined && (received.metadata.resourceVersion ?? '') === '') {
+    await sendCreated(context, await createFrom(context, received, options));
+    return;
+  }
+  if (part === 'main' && resource.needsVersionOnUpdate && isThere && (received.metadata.resourceVersion ?? '') === '') {
+    throw invalid(resource.kind, resource.group, info.name, [{ reason: 'FieldValueInvalid', message: 'Invalid value: 0x0: must be specified for an update', field: 'metadata.resourceVersion' }]);
+  }
+  const version = received.metadata.resourceVersion ?? '';
+  const result = await updateFrom(context, options, part, version !== '', () => ({ ...received, metadata: { ...received.metadata } }));
+  await sendUpdated(context, result);
+}
+
+export async function sendUpdated(context: RequestContext, result: WriteResult): Promise<void> {
+  if (result.stored !== undefined) await sendStored(context, 200, result.stored);
+  else await sendShown(context, 200, toServed(result.object, context.resource));
+}
+
+/**
+ * Replaces the live object by what `compute` makes of it. `compute` gets the live object in the request's version and
+ * returns a new object; with `isConditional` false it is called again when another write came between.
+ */
+export async function updateFrom(context: RequestContext, options: WriteOptions, part: WritePart, isConditional: boolean, compute: (live: KubeObject) => KubeObject | Promise<KubeObject>, manages: 'update' | 'applied' = 'update'): Promise<WriteResult> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await updateOnce(context, options, part, compute, manages);
+    } catch (error) {
+      if (!(isConflict(error) && (error as NetloomError).source === 'internal') || tries === raceTries) throw error;
+      if (isConditional) throw staleError(context.resource, context.info.name);
+    }
+  }
+}
+
+/** A conflict inside the store: somebody wrote between our read and our commit. */
+function raceLost(): NetloomError { return new NetloomError('Conflict', 'the object changed meanwhile', { source: 'internal' }); }
+
+async function updateOnce(context: RequestContext, options: WriteOptions, part: WritePart, compute: (live: KubeObject) => KubeObject | Promise<KubeObject>, manages: 'update' | 'applied'): Promise<WriteResult> {
+  const { resource, server, user, info } = context;
+  const { storage, hooks } = server;
+  const key = keyOf(resource, info.namespace, info.name);
+  const live = storage.get(resource.storage, key);
+  if (live === undefined) throw notFoundError(resource, info.name);
+  const computed = await compute(toServed(live.object, resource));
+  checkPreconditions(resource, info.name, computed, live.object);
+  const object = storedForm(context, inOrder(computed, resource)) as Whole;
+  const old = live.object as Whole;
+  prepareUpdate(object, old, resource, part);
+  const defaulted = hooks.applyDefaults(object, resource);
+  const subresource = part === 'main' || part === 'other' ? '' : info.subresource;
+  const owned = manages === 'applied' ? defaulted : hooks.trackUpdate({ live: old, updated: defaulted, resource, options, subresource });
+  const admitted = await hooks.admit({ operation: 'update', subresource: info.subresource, resource, object: owned, old, userInfo: user, dryRun: options.isDryRun });
+  let isKept = false;
+  try {
+    context.warnings.push(...admitted.warnings);
+    throwCauses(resource, admitted.object, hooks.validateUpdate(admitted.object, old, resource, subresource));
+    if (options.isDryRun) return { object: admitted.object, stored: undefined, isCreated: false };
+    if (completesDeletion(admitted.object, resource)) return { object: await commitDeletion(context, live, admitted.object), stored: undefined, isCreated: false };
+    if (isNoopWrite(live, admitted.object)) return { object: live.object, stored: live, isCreated: false };
+    const stored = await storage.update(resource.storage, key, admitted.object, live.revision).catch((error: unknown) => { throw isConflict(error) || isNotFound(error) ? raceLost() : error; });
+    admitted.onCommitted();
+    isKept = true;
+    return { object: stored.object, stored, isCreated: false };
+  } finally {
+    if (!isKept) admitted.onFailed();
+  }
+}
+
+function checkPreconditions(resource: ResourceInfo, name: string, wanted: KubeObject, live: KubeObject): void {
+  const { uid, resourceVersion } = wanted.metadata;
+  if (uid !== undefined && uid !== '' && uid !== live.metadata.uid) throw uidError(resource, name, uid, live.metadata.uid ?? '');
+  if (resourceVersion !== undefined && resourceVersion !== '' && resourceVersion !== '0' && resourceVersion !== live.metadata.resourceVersion) throw staleError(resource, name);
+}
