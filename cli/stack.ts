@@ -57,6 +57,7 @@ export class Stack {
   async start(onPart: (part: Part) => void): Promise<void> {
     try {
       const pool = this.#startPool(onPart);
+      pool.catch(() => {});
       if (this.settings.kind === 'up' || this.settings.kind === 'server') await this.#startControl(onPart);
       else this.#credentials = await connectNode(this.settings, this.log);
       await pool;
@@ -149,7 +150,7 @@ export class Stack {
   async #startAgent(client: ApiClient, informers: SharedInformers, onPart: (part: Part) => void): Promise<void> {
     const { settings } = this;
     const { Agent } = await import('../agent/agent.ts');
-    const serving = this.control === undefined ? this.#credentials?.serving : { ...this.control.servingCertificate([settings.nodeName, 'localhost'], [...settings.nodeIPs, '127.0.0.1']), clientCaPem: this.control.caPem };
+    const serving = this.control === undefined ? this.#credentials?.serving : { ...this.control.servingCertificate([settings.nodeName, 'localhost'], [...settings.nodeIPs, '127.0.0.1']), clientCaPem: this.control.clientCaPem };
     this.agent = await this.#part('agent', onPart, async () => {
       const agent = new Agent({
         client, informers, nodeName: settings.nodeName, nodeIPs: settings.nodeIPs, podCIDR: settings.nodePodCIDR, mode: settings.podNetwork,
