@@ -7,7 +7,7 @@ import { LineCounter, parseAllDocuments } from 'yaml';
 import type { ApiClient } from '../api/client.ts';
 import type { Clock, TimerHandle } from '../api/clock.ts';
 import { isNotFound, NetloomError } from '../api/errors.ts';
-import { resourcePath, type ResourceRef } from '../api/resources.ts';
+import type { ResourceRef } from '../api/resources.ts';
 import type { Container, KubeObject, PodSpec } from '../api/types.ts';
 
 /** `where` is "file:line" with the document's number, for messages. */
@@ -135,7 +135,7 @@ export async function applyManifests(client: ApiClient, finder: KindFinder, obje
       const resource = await finder.find(object.apiVersion ?? '', object.kind ?? '');
       const namespace = resource.isNamespaced ? (object.metadata.namespace ?? 'default') : undefined;
       const body = namespace === undefined ? object : { ...object, metadata: { ...object.metadata, namespace } };
-      const applied = await client.raw<KubeObject>('PATCH', resourcePath(resource, namespace, object.metadata.name), body, { fieldManager: 'netloom-up', force: true, fieldValidation: 'Strict' });
+      const applied = await client.patch<KubeObject>(resource, namespace, object.metadata.name, body, { type: 'apply', fieldManager: 'netloom-up', force: true, fieldValidation: 'Strict' });
       result.applied.push({ object: applied, where });
     } catch (error) {
       result.problems.push({ where, message: (error as Error).message });

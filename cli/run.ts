@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import type { ApiClient } from '../api/client.ts';
 import { systemClock, sleep } from '../api/clock.ts';
 import { isNotFound, NetloomError } from '../api/errors.ts';
-import { resources, resourcePath, type ResourceRef } from '../api/resources.ts';
+import { resources, type ResourceRef } from '../api/resources.ts';
 import type { KubeObject, Service } from '../api/types.ts';
 import { clientOf, requireInstance, type ReadyInfo } from './instance.ts';
 import { print, say } from './output.ts';
@@ -71,7 +71,7 @@ function serviceOf(name: string, namespace: string, port: number, more: { select
 }
 
 function apply(client: ApiClient, resource: ResourceRef, object: KubeObject): Promise<KubeObject> {
-  return client.raw<KubeObject>('PATCH', resourcePath(resource, object.metadata.namespace, object.metadata.name), object, { fieldManager: 'netloom-run', force: true });
+  return client.patch<KubeObject>(resource, object.metadata.namespace, object.metadata.name, object, { type: 'apply', fieldManager: 'netloom-run', force: true });
 }
 
 async function remove(client: ApiClient, flags: RunFlags): Promise<void> {

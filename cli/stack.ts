@@ -20,7 +20,7 @@ import { connectNode, type NodeCredentials } from './join.ts';
 import type { Settings } from './settings.ts';
 
 /** One started part: how long it took to start, and how it is asked and stopped. */
-export interface Part { name: string; startMs: number; health(): Health; stop(drainMs: number): Promise<void>; registerMetrics?: (registry: Registry) => void }
+export interface Part { name: string; startMs: number; /** Where it serves, for the start-up lines; '' is not shown. */ where: string; health(): Health; stop(drainMs: number): Promise<void>; registerMetrics?: (registry: Registry) => void }
 
 export class Stack {
   readonly settings: Settings;
@@ -93,7 +93,7 @@ export class Stack {
       serviceCIDRs: settings.serviceCIDRs, podCIDR: settings.podCIDR, clusterDomain: settings.clusterDomain, dnsServiceIP: settings.dnsClusterIP,
       loadBalancerPool: settings.flags.loadBalancerPool ?? [], externalIPRanges: settings.flags.externalIpRange ?? [],
       kubeconfigOut: settings.kubeconfigOut, clock: this.clock, log: this.log.with({ component: 'control' }),
-    }), (control) => ({ health: () => control.health(), stop: () => control.stop(), registerMetrics: (registry) => control.registerMetrics(registry) }));
+    }), (control) => ({ where: control.url, health: () => control.health(), stop: () => control.stop(), registerMetrics: (registry) => control.registerMetrics(registry) }));
   }
 
   async #startPool(onPart: (part: Part) => void): Promise<void> {
@@ -111,7 +111,7 @@ export class Stack {
       await pool.start();
       return pool;
     }, (pool) => ({
-      health: () => ({ ok: pool.readyCount > 0, detail: `${pool.readyCount} of ${pool.count} threads` }),
+      where: '', health: () => ({ ok: pool.readyCount > 0, detail: `${pool.readyCount} of ${pool.count} threads` }),
       stop: (drainMs) => pool.stop(drainMs),
     }));
   }
@@ -127,7 +127,7 @@ export class Stack {
     this.client = client;
     this.informers = informers;
     this.view = view;
-    this.parts.push({ name: 'watches', startMs: 0, health: () => this.#watchHealth(), stop: async () => { informers.stop(); await transport.close(); } });
+    this.parts.push({ name: 'watches', startMs: 0, where: '', health: () => this.#watchHealth(), stop: async () => { informers.stop(); await transport.close(); } });
     if (settings.has.agent) await this.#startAgent(client, informers, onPart);
     await Promise.all([
       settings.has.proxy ? this.#startProxy(client, informers, view, onPart) : undefined,
@@ -159,7 +159,7 @@ export class Stack {
       });
       await agent.start();
       return agent;
-    }, (agent) => ({ health: () => agent.health(), stop: (drainMs) => agent.stop(drainMs), registerMetrics: (registry) => agent.registerMetrics(registry) }));
+    }, (agent) => ({ where: `Pods ${settings.podNetwork === 'netns' ? 'in network namespaces' : 'on loopback'}, ${settings.nodePodCIDR}`, health: () => agent.health(), stop: (drainMs) => agent.stop(drainMs), registerMetrics: (registry) => agent.registerMetrics(registry) }));
   }
 
   async #startProxy(client: ApiClient, informers: SharedInformers, view: ServiceView, onPart: (part: Part) => void): Promise<void> {
@@ -176,6 +176,7 @@ export class Stack {
       await proxier.start();
       return proxier;
     }, (proxier) => ({
+      where: settings.proxyMode === 'nftables' ? 'kernel rules in tables named netloom' : `userspace listeners, ${settings.serviceCIDRs.join(', ')}`,
       health: () => proxier.health(), stop: (drainMs) => proxier.stop({ isCleanup: settings.kind === 'up' || settings.flags.cleanup === true, drainMs }),
       registerMetrics: (registry) => proxier.registerMetrics(registry),
     }));
@@ -194,7 +195,7 @@ export class Stack {
       });
       await dns.start();
       return dns;
-    }, (dns) => ({ health: () => dns.health(), stop: (drainMs) => dns.stop(drainMs), registerMetrics: (registry) => dns.registerMetrics(registry) }));
+    }, (dns) => ({ where: dns.addresses.map((item) => `${item.address}:${item.port}`).join(', '), health: () => dns.health(), stop: (drainMs) => dns.stop(drainMs), registerMetrics: (registry) => dns.registerMetrics(registry) }));
   }
 
   async #startIngress(client: ApiClient, informers: SharedInformers, view: ServiceView, onPart: (part: Part) => void): Promise<void> {
@@ -210,6 +211,6 @@ export class Stack {
       });
       await ingress.start();
       return ingress;
-    }, (ingress) => ({ health: () => ingress.health(), stop: (drainMs) => ingress.stop(drainMs), registerMetrics: (registry) => ingress.registerMetrics(registry) }));
+    }, (ingress) => ({ where: `http ${settings.bind}:${ingress.httpPort}, https ${settings.bind}:${ingress.httpsPort}`, health: () => ingress.health(), stop: (drainMs) => ingress.stop(drainMs), registerMetrics: (registry) => ingress.registerMetrics(registry) }));
   }
 }

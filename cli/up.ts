@@ -26,6 +26,7 @@ export async function up(raw: Record<string, unknown>, kind: RunKind): Promise<v
   prepareDataDir(settings);
   const log = createLog({ level: settings.logLevel, format: settings.logFormat });
   const stopping = signalPromise();
+  for (const event of ['uncaughtException', 'unhandledRejection'] as const) process.on(event, (error: unknown) => log.error('unexpected error, serving on', { err: error instanceof Error ? (error.stack ?? error.message).split('\n').slice(0, 3).join(' ') : String(error) }));
   say(`netloom ${version}   ${describeMachine()}   mode: ${settings.proxyMode} (${settings.proxyModeReason})`);
   say();
   const run = new Run(settings, new Stack(settings, log), started);
@@ -106,20 +107,7 @@ class Run {
   }
 
   #report(part: Part): void {
-    if (part.name === 'workers' || part.name === 'watches') return;
-    say(`  ${paint('ok')}  ${part.name.padEnd(14)} ${this.#describe(part.name).padEnd(58)} ${seconds(part.startMs)}`);
-  }
-
-  #describe(name: string): string {
-    const { settings, control, dns, ingress } = this.#stack;
-    switch (name) {
-      case 'control plane': return control?.url ?? '';
-      case 'agent': return settings.podNetwork === 'netns' ? `Pods in network namespaces, ${settings.nodePodCIDR}` : `Pods on loopback, ${settings.nodePodCIDR}`;
-      case 'proxy': return settings.proxyMode === 'nftables' ? 'kernel rules in tables "netloom"' : `userspace listeners in ${settings.serviceCIDRs.join(', ')}`;
-      case 'dns': return dns === undefined ? '' : dns.addresses.map((item) => `${item.address}:${item.port}`).join(', ');
-      case 'ingress': return ingress === undefined ? '' : `http ${settings.bind}:${ingress.httpPort}, https ${settings.bind}:${ingress.httpsPort}`;
-      default: return '';
-    }
+    if (part.where !== '') say(`  ${paint('ok')}  ${part.name.padEnd(14)} ${part.where.padEnd(58)} ${seconds(part.startMs)}`);
   }
 
   async #apply(files: readonly string[]): Promise<AppliedObject[]> {
