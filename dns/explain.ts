@@ -4,7 +4,7 @@
 
 import type { ServiceView } from '../api/services.ts';
 import { canonicalIP } from '../api/address.ts';
-import { planService } from './plan.ts';
+import { planService } from './feed/plan.ts';
 import { readName } from './wire/response.ts';
 import { AnswerBuilder, type Template } from './wire/builder.ts';
 import { rrTypes, typeName } from './wire/constants.ts';

@@ -3,7 +3,7 @@
 // Called by dns/worker.ts.
 
 import type { Clock } from '../api/clock.ts';
-import type { Engine } from './engine.ts';
+import type { Engine } from './engine/engine.ts';
 import { DohListener } from './transport/doh.ts';
 import { TcpListener, type TcpLimits } from './transport/tcp.ts';
 import { UdpListener } from './transport/udp.ts';

@@ -8,13 +8,13 @@ import type { Registry } from 'prom-client';
 import { NetloomError } from '../api/errors.ts';
 import { WorkerPool, type WorkerChannel } from '../api/workers.ts';
 import { workerData, type DnsServerOptions } from './config.ts';
-import { ZoneFeed } from './feed.ts';
+import { ZoneFeed } from './feed/feed.ts';
 import type { ListenAddress, ListenPlan } from './listeners.ts';
 import { DnsMetrics } from './metrics.ts';
-import { EndpointPublisher } from './publish.ts';
-import { readSnapshot, SnapshotWriter } from './snapshot.ts';
+import { EndpointPublisher } from './feed/publish.ts';
+import { readSnapshot, SnapshotWriter } from './feed/snapshot.ts';
 import type { DnsReport, UpstreamState } from './worker.ts';
-import type { NameCount } from './top-names.ts';
+import type { NameCount } from './engine/top-names.ts';
 
 /** How long a start waits for the control plane: with and without a state on disk to fall back to. */
 const syncWaitMs = Object.freeze({ withSnapshot: 1_000, alone: 5_000 });

@@ -4,16 +4,16 @@
 
 import { parseCIDR } from '../api/address.ts';
 import type { WorkerContext, WorkerSide } from '../api/workers.ts';
-import { AddressList, RateLimiter } from './access.ts';
+import { AddressList, RateLimiter } from './engine/access.ts';
 import { cells, Counters } from './counters.ts';
-import { Engine } from './engine.ts';
+import { Engine } from './engine/engine.ts';
 import { Forwarder } from './forward/forwarder.ts';
 import type { UpstreamAddress } from './forward/upstream.ts';
-import { HostTable } from './hosts.ts';
+import { HostTable } from './engine/hosts.ts';
 import { Listeners, type ListenAddress, type ListenPlan } from './listeners.ts';
-import { SlowPath } from './slow-path.ts';
-import { TopNames, type NameCount } from './top-names.ts';
-import { Transfer } from './transfer.ts';
+import { SlowPath } from './engine/slow-path.ts';
+import { TopNames, type NameCount } from './engine/top-names.ts';
+import { Transfer } from './engine/transfer.ts';
 import { CookieJar } from './wire/cookies.ts';
 import type { ZoneMessage } from './zone/records.ts';
 import { Zone, type ZoneOptions } from './zone/zone.ts';

@@ -1,7 +1,7 @@
 // Names outside the cluster: cache → one query under way per question → best upstream, a second one hedged when the first
 // is slow or fails, never more than two per question. Expired answers stand in when no upstream answers (RFC 8767);
 // popular ones are renewed before they expire. An upstream that leads back to this server is dropped and the rest goes
-// on. Called by dns/engine.ts; next: upstream.ts.
+// on. Called by dns/engine/engine.ts; next: upstream.ts.
 
 import type { Clock, TimerHandle } from '../../api/clock.ts';
 import type { Log } from '../../api/log.ts';

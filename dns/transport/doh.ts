@@ -6,7 +6,7 @@
 import { createSecureServer, type Http2SecureServer, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import { cells } from '../counters.ts';
-import type { Engine, Origin } from '../engine.ts';
+import type { Engine, Origin } from '../engine/engine.ts';
 import { skipName } from '../wire/query.ts';
 
 export interface DohListenerOptions { engine: Engine; isShared: boolean; tls: { certPem: string; keyPem: string } }

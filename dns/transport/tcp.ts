@@ -1,13 +1,13 @@
 // DNS over TCP and TLS (RFC 7766, RFC 7858): two-octet frames however the bytes are cut, pipelined queries, replies in
 // whatever order they become ready, the client may close its half first. Everything is bounded: connections in all and
 // per source, queries in flight per connection, time to the first octet, idle time, unsent output.
-// Called by dns/worker.ts; hands each frame to dns/engine.ts.
+// Called by dns/worker.ts; hands each frame to dns/engine/engine.ts.
 
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import type { Clock, TimerHandle } from '../../api/clock.ts';
 import { cells } from '../counters.ts';
-import type { Engine, Origin, Transport } from '../engine.ts';
+import type { Engine, Origin, Transport } from '../engine/engine.ts';
 
 export interface TcpLimits {
   connectionsMax: number;

@@ -8,7 +8,7 @@ import type { RemoteInfo, SocketOptions } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 import { UDPServer } from 'dns2';
 import type { Clock } from '../../api/clock.ts';
-import type { Engine, Origin } from '../engine.ts';
+import type { Engine, Origin } from '../engine/engine.ts';
 
 /** Replaces the asynchronous name look-up of dgram: every address here is literal. */
 function literalLookup(address: string, ...rest: unknown[]): void {

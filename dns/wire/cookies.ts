@@ -1,6 +1,6 @@
 // DNS cookies (RFC 7873) with the interoperable server cookie of RFC 9018: version, time, SipHash-2-4 over client cookie
 // and address. A valid one proves that the source address is not forged, so its owner is never rate-limited.
-// Called by dns/engine.ts for queries that carry the option.
+// Called by dns/engine/engine.ts for queries that carry the option.
 
 import { parseIP } from '../../api/address.ts';
 

@@ -1,7 +1,7 @@
 // Strict reading of a query in place, into one reused Query object: header, one question, and a walk over whatever
 // records follow, so that a lying count or length is found before anything is answered. Every count is checked against
 // the bytes that are left before it is believed; names in a question are never compressed, names of records may only
-// point backwards (RFC 9267). Called by dns/engine.ts for every packet; next: the hot table or dns/zone.
+// point backwards (RFC 9267). Called by dns/engine/engine.ts for every packet; next: the hot table or dns/zone.
 // Cost: no allocation except the name key (one string).
 
 import { classIN, ednsOptions, rcodes, rrTypes } from './constants.ts';

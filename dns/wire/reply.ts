@@ -1,7 +1,7 @@
 // Turns a template into the bytes of one reply: header, the question as received (letter case kept), records rotated or
 // cut to the size the client can take, OPT last. Order of giving way when it is too big: glue goes first and silently
 // (RFC 2181 §9), then answers are cut at a record's border and TC is set, so that a client without TCP still gets some.
-// Called by dns/engine.ts for every reply. Cost: one Buffer from the pool, copies only.
+// Called by dns/engine/engine.ts for every reply. Cost: one Buffer from the pool, copies only.
 
 import { flags, rcodes, udpPayloadBytesMax } from './constants.ts';
 import type { ExtendedError, Template } from './builder.ts';

@@ -1,5 +1,5 @@
 // Node → records: compiles the answer of one name and type. Answers that hang on one Service alone are remembered in the
-// zone's hot table. Called by dns/engine.ts when the hot table has no entry; next: wire/reply.ts.
+// zone's hot table. Called by dns/engine/engine.ts when the hot table has no entry; next: wire/reply.ts.
 // Source: kubernetes/dns specification 1.1.0 §2; RFC 2308 (negative answers), RFC 8482 (ANY), RFC 2782 (SRV).
 
 import { parseIP } from '../../api/address.ts';

@@ -1,5 +1,5 @@
 // What the main thread tells the DNS thread about one Service: everything its answers need, as plain values that can be
-// posted to a thread and written to the snapshot file. Made by dns/plan.ts, kept by zone.ts.
+// posted to a thread and written to the snapshot file. Made by dns/feed/plan.ts, kept by zone.ts.
 
 /** Ready endpoint: `[address, hostname or '', index into portSets, zone or '']`. */
 export type EndpointRecord = readonly [ip: string, hostname: string, portSet: number, zone: string];

@@ -1,10 +1,10 @@
 // Names with fixed addresses from the configuration (lines like /etc/hosts), and `localhost`, which RFC 6761 §6.3 keeps
-// off the network. Looked up before anything is forwarded. Called by dns/slow-path.ts.
+// off the network. Looked up before anything is forwarded. Called by dns/engine/slow-path.ts.
 
-import { parseIP } from '../api/address.ts';
-import { rcodes, rrTypes } from './wire/constants.ts';
-import { negativeTemplate, type AnswerBuilder, type Template } from './wire/builder.ts';
-import { isWithin, nameKey } from './wire/names.ts';
+import { parseIP } from '../../api/address.ts';
+import { rcodes, rrTypes } from '../wire/constants.ts';
+import { negativeTemplate, type AnswerBuilder, type Template } from '../wire/builder.ts';
+import { isWithin, nameKey } from '../wire/names.ts';
 
 const ttlSeconds = 60;
 const localhostKey = '\x09localhost\0';

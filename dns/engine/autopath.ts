@@ -2,9 +2,9 @@
 // names inside the cluster are decided by existence (the same for every type), and for names outside one verdict per
 // client and name is kept, so that A and AAAA never disagree and end a stub resolver's search. Called by slow-path.ts.
 
-import { rcodes } from './wire/constants.ts';
-import { joinKey, nameOctetsMax } from './wire/names.ts';
-import type { Zone } from './zone/zone.ts';
+import { rcodes } from '../wire/constants.ts';
+import { joinKey, nameOctetsMax } from '../wire/names.ts';
+import type { Zone } from '../zone/zone.ts';
 
 const decisionMs = 30_000;
 const decisionsMax = 10_000;

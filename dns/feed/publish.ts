@@ -3,14 +3,14 @@
 // same object; it is put back when somebody removes or changes it, and taken away when the server stops.
 // Called by dns/server.ts.
 
-import { familyOf } from '../api/address.ts';
-import type { ApiClient } from '../api/client.ts';
-import type { Clock, TimerHandle } from '../api/clock.ts';
-import { isAlreadyExists, isNotFound } from '../api/errors.ts';
-import type { Log } from '../api/log.ts';
-import { labels } from '../api/meta.ts';
-import { resources } from '../api/resources.ts';
-import type { EndpointSlice } from '../api/types.ts';
+import { familyOf } from '../../api/address.ts';
+import type { ApiClient } from '../../api/client.ts';
+import type { Clock, TimerHandle } from '../../api/clock.ts';
+import { isAlreadyExists, isNotFound } from '../../api/errors.ts';
+import type { Log } from '../../api/log.ts';
+import { labels } from '../../api/meta.ts';
+import { resources } from '../../api/resources.ts';
+import type { EndpointSlice } from '../../api/types.ts';
 
 export interface PublishOptions {
   readonly client: ApiClient;

@@ -1,7 +1,7 @@
 // Which names are asked for most, in bounded memory: exact counts for the names seen; when the table is full all counts
-// are halved and the small ones leave (lossy counting). Fed with samples by dns/engine.ts, shown by status and explain.
+// are halved and the small ones leave (lossy counting). Fed with samples by dns/engine/engine.ts, shown by status and explain.
 
-import { nameText } from './wire/names.ts';
+import { nameText } from '../wire/names.ts';
 
 const namesMax = 2_048;
 

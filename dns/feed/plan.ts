@@ -3,11 +3,11 @@
 // gives no record instead of a bad packet; only ready endpoints count (ready nil = true; serving and terminating are not
 // looked at). Source: kubernetes/dns specification 1.1.0 §2.1, §2.4; discovery.k8s.io/v1 EndpointSlice.
 
-import { canonicalIP, familyOf } from '../api/address.ts';
-import { isDnsLabel, splitKey } from '../api/meta.ts';
-import type { ServiceInfo } from '../api/services.ts';
-import type { EndpointSlice, SlicePort } from '../api/types.ts';
-import type { EndpointRecord, PortRecord, ServiceRecords } from './zone/records.ts';
+import { canonicalIP, familyOf } from '../../api/address.ts';
+import { isDnsLabel, splitKey } from '../../api/meta.ts';
+import type { ServiceInfo } from '../../api/services.ts';
+import type { EndpointSlice, SlicePort } from '../../api/types.ts';
+import type { EndpointRecord, PortRecord, ServiceRecords } from '../zone/records.ts';
 
 const portName = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 

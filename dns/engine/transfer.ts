@@ -1,18 +1,18 @@
 // Zone transfer (AXFR, RFC 5936) for allowed addresses over streams: SOA, NS, every Service with its addresses, SRV and
 // endpoint names, aliases, then the SOA again; no pods, no zonal names. The Services are those of the moment it starts;
 // messages of about 16 KB leave one at a time, so that a big zone neither stalls queries nor fills memory. IXFR answers
-// with the SOA alone when the serial is current, else with a full transfer (RFC 1995 §4). Called by dns/engine.ts.
+// with the SOA alone when the serial is current, else with a full transfer (RFC 1995 §4). Called by dns/engine/engine.ts.
 
 import type { AddressList } from './access.ts';
 import type { Origin } from './engine.ts';
-import { AnswerBuilder, negativeTemplate, type Template } from './wire/builder.ts';
-import { extendedErrors, rcodes, rrTypes } from './wire/constants.ts';
-import { prefixKey } from './wire/names.ts';
-import { parseQuery, Query, skipName, word } from './wire/query.ts';
-import { renderReply, type ReplyContext } from './wire/reply.ts';
-import { addRecords } from './zone/answer.ts';
-import { findNode, type Node } from './zone/find.ts';
-import type { ServiceZone, Zone } from './zone/zone.ts';
+import { AnswerBuilder, negativeTemplate, type Template } from '../wire/builder.ts';
+import { extendedErrors, rcodes, rrTypes } from '../wire/constants.ts';
+import { prefixKey } from '../wire/names.ts';
+import { parseQuery, Query, skipName, word } from '../wire/query.ts';
+import { renderReply, type ReplyContext } from '../wire/reply.ts';
+import { addRecords } from '../zone/answer.ts';
+import { findNode, type Node } from '../zone/find.ts';
+import type { ServiceZone, Zone } from '../zone/zone.ts';
 
 const messageBytes = 16_000;
 const transfersMax = 4;

@@ -3,14 +3,14 @@
 // the last run stands in, marked stale; names are then replaced one batch at a time, so that nothing known is ever
 // missing in between. Measures how long a change takes from its cause to being answered. Called by dns/server.ts.
 
-import type { Clock } from '../api/clock.ts';
-import type { Pod } from '../api/types.ts';
-import type { DnsServerOptions } from './config.ts';
+import type { Clock } from '../../api/clock.ts';
+import type { Pod } from '../../api/types.ts';
+import type { DnsServerOptions } from '../config.ts';
 import { planService } from './plan.ts';
 import type { Snapshot } from './snapshot.ts';
-import type { DnsRequest } from './worker.ts';
-import { serviceKey, type ServiceRecords } from './zone/records.ts';
-import type { PodsMode } from './zone/zone.ts';
+import type { DnsRequest } from '../worker.ts';
+import { serviceKey, type ServiceRecords } from '../zone/records.ts';
+import type { PodsMode } from '../zone/zone.ts';
 
 export type ServiceKind = 'cluster_ip' | 'headless_with_selector' | 'headless_without_selector' | 'external_name';
 export type ProgrammingListener = (kind: ServiceKind, seconds: number) => void;

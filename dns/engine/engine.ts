@@ -2,19 +2,19 @@
 // What has no compiled answer goes to slow-path.ts; a zone transfer to transfer.ts. Also here: cookies, reply limits,
 // counters. Called by the transports (UDP, TCP, TLS, HTTPS). Nothing thrown by one packet reaches the next.
 
-import type { Clock } from '../api/clock.ts';
-import type { Log } from '../api/log.ts';
+import type { Clock } from '../../api/clock.ts';
+import type { Log } from '../../api/log.ts';
 import type { AddressList, RateLimiter } from './access.ts';
-import { cells, protocols, type Counters } from './counters.ts';
+import { cells, protocols, type Counters } from '../counters.ts';
 import type { SlowPath, Answer } from './slow-path.ts';
 import type { TopNames } from './top-names.ts';
 import type { Transfer } from './transfer.ts';
-import type { CookieJar } from './wire/cookies.ts';
-import { negativeTemplate, type ExtendedError, type Template } from './wire/builder.ts';
-import { extendedErrors, flags, rcodes, rrTypes, udpPayloadBytesMax } from './wire/constants.ts';
-import { parseQuery, Query, queryDrop, queryOk } from './wire/query.ts';
-import { renderRefusal, renderReply, type ReplyContext } from './wire/reply.ts';
-import type { Zone } from './zone/zone.ts';
+import type { CookieJar } from '../wire/cookies.ts';
+import { negativeTemplate, type ExtendedError, type Template } from '../wire/builder.ts';
+import { extendedErrors, flags, rcodes, rrTypes, udpPayloadBytesMax } from '../wire/constants.ts';
+import { parseQuery, Query, queryDrop, queryOk } from '../wire/query.ts';
+import { renderRefusal, renderReply, type ReplyContext } from '../wire/reply.ts';
+import type { Zone } from '../zone/zone.ts';
 
 export type Transport = (typeof protocols)[number];
 

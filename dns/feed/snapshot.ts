@@ -5,9 +5,9 @@
 
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Clock, TimerHandle } from '../api/clock.ts';
-import type { Log } from '../api/log.ts';
-import type { ServiceRecords } from './zone/records.ts';
+import type { Clock, TimerHandle } from '../../api/clock.ts';
+import type { Log } from '../../api/log.ts';
+import type { ServiceRecords } from '../zone/records.ts';
 
 export interface Snapshot {
   readonly clusterDomain: string;

@@ -1,8 +1,8 @@
 // Who may ask for what: recursion only for addresses of the allow list, and a limit on UDP replies to anybody else, so
 // that this server cannot be used to flood a forged source (RRL with TC slip: a real client comes back over TCP or with
-// a cookie). Called by dns/engine.ts.
+// a cookie). Called by dns/engine/engine.ts.
 
-import { parseCIDR, parseIP, type Cidr } from '../api/address.ts';
+import { parseCIDR, parseIP, type Cidr } from '../../api/address.ts';
 
 /** Loopback, private, carrier-grade, link-local and unique-local networks. */
 export const defaultAllowFrom: readonly string[] = Object.freeze([

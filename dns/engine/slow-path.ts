@@ -1,19 +1,19 @@
 // Everything about a query that a compiled answer does not cover: first answers, negative answers, aliases, hosts
 // entries, the search path, and names outside the cluster. Either an answer now, or one that comes later through `later`.
-// Called by dns/engine.ts; next: zone/find.ts → zone/answer.ts, or forward/forwarder.ts.
+// Called by dns/engine/engine.ts; next: zone/find.ts → zone/answer.ts, or forward/forwarder.ts.
 
 import { AutopathDecisions, nextNames } from './autopath.ts';
 import type { AddressList } from './access.ts';
-import type { Forwarder, ForwardResult } from './forward/forwarder.ts';
+import type { Forwarder, ForwardResult } from '../forward/forwarder.ts';
 import type { HostTable } from './hosts.ts';
-import { AnswerBuilder, negativeTemplate, type Template } from './wire/builder.ts';
-import { extendedErrors, flags, rcodes, rrTypes } from './wire/constants.ts';
-import { isWithin, labelsOf } from './wire/names.ts';
-import { decodeAnswers } from './wire/response.ts';
-import type { Query } from './wire/query.ts';
-import { addRecords, negativeAnswer, serviceOf } from './zone/answer.ts';
-import { addressOfReverseName, findNode, type Node } from './zone/find.ts';
-import type { Zone } from './zone/zone.ts';
+import { AnswerBuilder, negativeTemplate, type Template } from '../wire/builder.ts';
+import { extendedErrors, flags, rcodes, rrTypes } from '../wire/constants.ts';
+import { isWithin, labelsOf } from '../wire/names.ts';
+import { decodeAnswers } from '../wire/response.ts';
+import type { Query } from '../wire/query.ts';
+import { addRecords, negativeAnswer, serviceOf } from '../zone/answer.ts';
+import { addressOfReverseName, findNode, type Node } from '../zone/find.ts';
+import type { Zone } from '../zone/zone.ts';
 
 /** An answer and how to render it; see ForwardResult. `isForeign`: it came from an upstream or the host table. */
 export interface Answer extends ForwardResult { readonly isForeign: boolean }
