@@ -129,7 +129,9 @@ export function timeoutProgram(family: IPFamily, timeoutClass: number, timeoutSe
     if (variant.isMasqueraded) lines.push(`${use} ct mark set ct mark | ${hex(marks.masquerade)}`);
     lines.push(
       `${use} meta l4proto { tcp, udp, sctp } dnat ${words.table} to ct mark & ${hex(marks.affinityKeyMask)} map @affinity-endpoints`,
-      `add rule ${table} ${name}-store ${remember}`, `add rule ${table} ${name}-store goto ${name}-use`,
+      // Of two first connections at once one stores its choice; the other reads it back and follows.
+      `add rule ${table} ${name}-store ${remember}`, `add rule ${table} ${name}-store ct mark set ${entry} map @affinity goto ${name}-use`,
+      `add rule ${table} ${name}-store goto ${name}-use`,
       ...drawRules(`add rule ${table} ${name}-new`, words.table, variant, false, [
         `add rule ${table} ${name}-new ct mark set ct mark & ${hex(marks.choiceMask)} . ${keyOf(words.table, variant.target)} map @${variant.target}-picks goto ${name}-store`,
       ]),
