@@ -10,7 +10,7 @@ import type { EtcdError } from './client.ts';
 import { decodeValue } from './codec.ts';
 import type { EtcdEvent } from './watch-stream.ts';
 
-export interface KeyValue { key: string; value?: string; mod_revision: string }
+interface KeyValue { mod_revision: string }
 
 /** The comparison that must hold for the write to happen. */
 export function guardOf(op: StoreOp, key: string): object {
@@ -33,9 +33,11 @@ export function refusal(ops: readonly StoreOp[], present: readonly (KeyValue | u
   return new NetloomError('InternalError', 'etcd refused a transaction whose guards hold');
 }
 
-/** True when everything lies there as this write would have left it: its first try had worked. */
-export function isOwnWork(values: readonly (string | undefined)[], present: readonly (KeyValue | undefined)[]): boolean {
-  return values.every((value, index) => value === present[index]?.value);
+/** True when an event is what this write, sent before, would have made. The first change of a transaction stands for all. */
+export function isOwnWork(event: StoredChange, op: StoreOp, value: string | undefined): boolean {
+  if (event.key !== op.key || (event.type === 'DELETED') !== (op.verb === 'delete')) return false;
+  if (op.verb === 'create' ? event.previous !== undefined : op.expectedRevision !== undefined && event.previous?.revision !== op.expectedRevision) return false;
+  return value === undefined || event.object.json() === decodeValue(op.key, event.revision, Buffer.from(value, 'base64')).json();
 }
 
 /** What the write answers: the version that it made, for a deletion the last one with the new revision. */

@@ -17,7 +17,6 @@ import type { StoredChange, StoredObject } from '../stored.ts';
 import { EtcdClient, EtcdError, etcdCode } from './client.ts';
 import { base64, decodeValue, encodeValue, rangeEnd, splitEtcdKey } from './codec.ts';
 import { guardOf, isOwnWork, refusal, resultOf, toChange, unreachable, writeError } from './outcome.ts';
-import type { KeyValue } from './outcome.ts';
 import { WatchStream } from './watch-stream.ts';
 import type { EtcdEvent } from './watch-stream.ts';
 
@@ -36,6 +35,7 @@ const openDeadlineMs = 3_000;
 const progressKey = '_progress';
 
 interface Header { revision: string }
+interface KeyValue { key: string; value?: string; mod_revision: string }
 interface RangeAnswer { header: Header; kvs?: KeyValue[]; more?: boolean; count?: string }
 interface TxnAnswer { header: Header; succeeded?: boolean; responses?: { response_range?: { kvs?: KeyValue[] } }[] }
 
@@ -207,15 +207,20 @@ export class EtcdStorage implements Storage {
   /** Sends until the outcome is known. Throws AlreadyExists, Conflict, NotFound, InsufficientStorage, Timeout. */
   async #transact(ops: readonly StoreOp[], values: readonly (string | undefined)[], body: object): Promise<number> {
     const endMs = this.#clock.monotonicMs() + writeDeadlineMs;
+    const sentRevision = this.#cacher.revision;
     let mayHaveWorked = false;
     for (;;) {
       try {
+        if (mayHaveWorked) {
+          const done = await this.#findOwnWork(ops, values, sentRevision, await this.#mark());
+          if (done !== undefined) return done;
+        }
         const answer = await this.#client.once<TxnAnswer>('/v3/kv/txn', body);
         this.#failure = undefined;
         if (answer.succeeded === true) return Number(answer.header.revision);
-        const present = (answer.responses ?? []).map((response) => response.response_range?.kvs?.[0]);
-        if (mayHaveWorked && isOwnWork(values, present)) return Math.max(...present.map((kv) => Number(kv?.mod_revision ?? answer.header.revision)));
-        throw refusal(ops, present);
+        const done = mayHaveWorked ? await this.#findOwnWork(ops, values, sentRevision, Number(answer.header.revision)) : undefined;
+        if (done !== undefined) return done;
+        throw refusal(ops, (answer.responses ?? []).map((response) => response.response_range?.kvs?.[0]));
       } catch (error) {
         if (!(error instanceof EtcdError)) throw error;
         this.#failure = error.message;
@@ -225,6 +230,16 @@ export class EtcdStorage implements Storage {
         await sleep(this.#clock, retryPauseMs);
       }
     }
+  }
+
+  /** Looks in the history after an answer was lost: a write that another one has since replaced did happen all the same. */
+  async #findOwnWork(ops: readonly StoreOp[], values: readonly (string | undefined)[], sentRevision: number, revision: number): Promise<number | undefined> {
+    const [op] = ops as [StoreOp];
+    const kind = this.#cacher.kind(op.resource);
+    if (!await this.#cacher.waitFor(revision, ownWriteWaitMs) || kind.floor > sentRevision) {
+      throw new NetloomError('Timeout', 'the connection to etcd broke; the write may or may not have happened');
+    }
+    return kind.after(sentRevision, Infinity).find((event) => isOwnWork(event, op, values[0]))?.revision;
   }
 
   watch(resource: string, fromRevision: number, onEvents: OnEvents, onEnd: OnWatchEnd, options?: WatchOptions): StoreWatch {

@@ -8,8 +8,9 @@ import { randomUUID } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { NetloomError } from '../../../api/errors.ts';
+import type { KubeObject } from '../../../api/types.ts';
 import { failPoint } from '../fail-points.ts';
-import type { Storage } from '../store.ts';
+import type { Storage, StoreOp } from '../store.ts';
 import { corruptError, lockedError, lockHolder, openError } from './errors.ts';
 import { pragma, syncFile, syncFolder } from './files.ts';
 import { addToDigest, applicationId, applySettings, createTables, formatVersion, headSum, objectSum, restoreRevisionStep, storeFileName } from './schema.ts';
@@ -133,6 +134,27 @@ export async function restoreBackup(backupPath: string, dataDir: string): Promis
   renameSync(replacement, file);
   syncFolder(dataDir);
   return { revision: newRevision, objectCount, ...(previousStore === undefined ? {} : { previousStore }) };
+}
+
+/** Objects written in one transaction of a restore; etcd takes at most 128 operations. */
+const restoreBatch = 100;
+
+/**
+ * Fills an empty store of any driver from a backup: the way back into etcd, whose own revision goes on. Objects get new
+ * resourceVersions, so clients list again. Throws AlreadyExists when the store holds anything.
+ */
+export async function restoreInto(storage: Storage, backupPath: string): Promise<BackupSummary> {
+  const { objectCount } = await verifyBackup(backupPath);
+  if (storage.resources().length > 0) throw new NetloomError('AlreadyExists', 'the store to restore into is not empty', { hint: 'restore into another key prefix, or delete the old keys first' });
+  let ops: StoreOp[] = [];
+  for (const { resource, key, json } of readBackup(backupPath)) {
+    ops.push({ verb: 'create', resource, key, object: JSON.parse(json) as KubeObject });
+    if (ops.length < restoreBatch) continue;
+    await storage.commit(ops);
+    ops = [];
+  }
+  if (ops.length > 0) await storage.commit(ops);
+  return { revision: storage.revision, objectCount };
 }
 
 /** Merges the log of the old store into its file and tells its revision; 0 when there is none or it cannot be read. */

@@ -1,13 +1,17 @@
 // Several servers on one etcd: shared state, history across servers, leader election, killed servers.
 
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../../api/clock.ts';
 import { isConflict } from '../../../api/errors.ts';
 import { silentLog } from '../../../api/log.ts';
+import type { KubeObject } from '../../../api/types.ts';
 import { Election } from '../../../control/storage/election.ts';
 import { openStorage } from '../../../control/storage/open.ts';
+import { restoreBackup, restoreInto } from '../../../control/storage/sqlite/copies.ts';
 import type { Storage, StorageLimits } from '../../../control/storage/store.ts';
-import { brief, object, record, until } from './drivers.ts';
+import { brief, object, record, temporaryFolder, until } from './drivers.ts';
 import { hasEtcd, startEtcd } from './etcd-process.ts';
 import type { EtcdMember } from './etcd-process.ts';
 import { newLedger, runAndKill, verify } from './kill-loop.ts';
@@ -68,6 +72,23 @@ describe.skipIf(!hasEtcd)('etcd store', () => {
     expect(moved.events.at(-1)?.previous?.json()).toBe(seen.events.at(-1)?.previous?.json());
   });
 
+  test('a backup of etcd opens as an embedded store, and goes back into an empty etcd whole', async () => {
+    const folder = temporaryFolder();
+    cleanups.push(() => { rmSync(folder, { recursive: true }); return Promise.resolve(); });
+    const one = await server(await etcd());
+    await Promise.all(Array.from({ length: 250 }, (_, index) => one.create('services', `shop/s${index}`, object(`s${index}`, 'ü'.repeat(index)))));
+    const path = join(folder, 'copy.netloom');
+    await one.backup(path);
+    await expect(restoreInto(one, path)).rejects.toMatchObject({ code: 'AlreadyExists' });
+    await restoreBackup(path, join(folder, 'data'));
+    const embedded = await openStorage({ kind: 'sqlite', dataDir: join(folder, 'data'), clock: systemClock, log: silentLog });
+    expect(embedded.list('services').items.map((item) => item.json())).toEqual(one.list('services').items.map((item) => item.json()));
+    await embedded.close();
+    const two = await server(await etcd());
+    expect(await restoreInto(two, path)).toMatchObject({ objectCount: 250 });
+    expect(two.list('services').items.map((item) => spec(item.object))).toEqual(one.list('services').items.map((item) => spec(item.object)));
+  });
+
   test('no etcd at the address: a one-line ConnectFailed; a bad address: ConfigInvalid', async () => {
     await expect(openStorage({ kind: 'etcd', endpoints: ['http://127.0.0.1:1'], clock: systemClock, log: silentLog })).rejects.toMatchObject({ code: 'ConnectFailed' });
     await expect(openStorage({ kind: 'etcd', endpoints: ['etcd:2379'], clock: systemClock, log: silentLog })).rejects.toMatchObject({ code: 'ConfigInvalid' });
@@ -113,3 +134,6 @@ describe.skipIf(!hasEtcd)('etcd store', () => {
   });
 
 });
+
+/** An object without its resourceVersion. */
+function spec(stored: KubeObject): unknown { return { ...stored, metadata: { ...stored.metadata, resourceVersion: '' } }; }
