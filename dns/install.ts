@@ -62,8 +62,7 @@ export function uninstallResolver(run: InstallOptions['run'], paths: InstallPath
       run('systemctl', ['reload-or-restart', 'systemd-resolved']);
     } else if (method === 'resolv.conf') {
       if (!existsSync(paths.backup) && !isLink(paths.backup)) throw new NetloomError('NotFound', `${paths.backup} is gone, so ${paths.resolvConf} cannot be put back`, { source: 'config', hint: `write your nameservers into ${paths.resolvConf}` });
-      rmSync(paths.resolvConf, { force: true });
-      renameSync(paths.backup, paths.resolvConf);
+      putBack(paths);
     }
   } catch (error) {
     throw permission(error, 'uninstall');
@@ -114,6 +113,17 @@ function installResolvConf(options: InstallOptions, paths: InstallPaths): void {
   if (search.length > 0) lines.push(`search ${search.join(' ')}`);
   if (settings.length > 0) lines.push(`options ${settings.join(' ')}`);
   writeAtomically(paths.resolvConf, `${lines.join('\n')}\n`);
+}
+
+/** The backup takes the file's place; a file that is a mount point gets its text back instead. */
+function putBack(paths: InstallPaths): void {
+  try {
+    renameSync(paths.backup, paths.resolvConf);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
+    writeFileSync(paths.resolvConf, readText(paths.backup) ?? '');
+    rmSync(paths.backup, { force: true });
+  }
 }
 
 /** Beside and rename; where the file is a mount point (containers) it is written in place. */

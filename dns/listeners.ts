@@ -47,7 +47,12 @@ export class Listeners {
     const addresses: ListenAddress[] = [];
     const tls: ListenAddress[] = [];
     const https: ListenAddress[] = [];
-    for (const item of plan.addresses) addresses.push(await this.#openPair(item, plan.tcpLimits));
+    for (const item of plan.addresses) {
+      // Further free ports follow the first, so that one port number serves on all addresses when it can.
+      const first = addresses[0]?.port;
+      const wanted = item.port === 0 && first !== undefined ? await this.#openPair({ ...item, port: first }, plan.tcpLimits).catch(() => undefined) : undefined;
+      addresses.push(wanted ?? await this.#openPair(item, plan.tcpLimits));
+    }
     if (plan.certificate !== undefined) {
       for (const { address, port } of plan.tls) {
         const listener = new TcpListener({ engine, clock, isShared: true, tls: plan.certificate, limits: plan.tcpLimits });

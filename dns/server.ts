@@ -8,6 +8,7 @@ import type { Registry } from 'prom-client';
 import { NetloomError } from '../api/errors.ts';
 import { WorkerPool, type WorkerChannel } from '../api/workers.ts';
 import { workerData, type DnsServerOptions } from './config.ts';
+import { explainName, formatExplanation, type Explanation } from './explain.ts';
 import { ZoneFeed } from './feed/feed.ts';
 import type { ListenAddress, ListenPlan } from './listeners.ts';
 import { DnsMetrics } from './metrics.ts';
@@ -32,6 +33,7 @@ export class DnsServer {
   readonly #feed: ZoneFeed;
   readonly #metrics: DnsMetrics;
   readonly #clusterDomain: string;
+  readonly #upstreamNames: readonly string[];
   readonly #listening = Promise.withResolvers<void>();
   readonly #describing = new Map<number, (report: Extract<DnsReport, { type: 'described' }>) => void>();
   #plan: ListenPlan;
@@ -47,6 +49,7 @@ export class DnsServer {
     const podsMode = options.podsMode ?? (options.pods === undefined ? 'disabled' : 'verified');
     const listen = options.listen ?? [{ address: '127.0.0.1', port: 1053 }];
     const data = workerData(options, podsMode, listen);
+    this.#upstreamNames = data.upstreams.map((target) => `${target.address}:${target.port}`);
     this.#plan = { addresses: listen, tls: options.listenTls ?? [], https: options.listenHttps ?? [], certificate: options.certificate, tcpLimits: options.tcpLimits ?? {} };
     if (options.certificate === undefined && (this.#plan.tls.length > 0 || this.#plan.https.length > 0)) {
       throw new NetloomError('ConfigInvalid', 'DNS over TLS and HTTPS need a certificate', { source: 'config' });
@@ -120,6 +123,19 @@ export class DnsServer {
     };
   }
 
+  /** Why `name` answers what it answers; `from` = 'namespace/pod', a Pod's name or a Namespace whose search list applies. */
+  explain(name: string, from?: string): (Explanation & { works: boolean; lines: string[] }) | { error: string } {
+    const { view, namespaces, pods, podsMode, hostSearch } = this.#options;
+    const podNames = pods === undefined ? [] : [...pods.store.values()].map((pod) => pod.metadata);
+    const fromNamespace = from === undefined ? undefined : from.includes('/') ? from.slice(0, from.indexOf('/')) : (podNames.find((pod) => pod.name === from)?.namespace ?? from);
+    if (fromNamespace !== undefined && namespaces.store.get(fromNamespace) === undefined) return { error: `no Pod or Namespace "${from}"` };
+    const explanation = explainName({
+      name, fromNamespace, view, namespaceNames: this.#feed.namespaceNames(), pods: this.#feed.podRecords(), clusterDomain: this.#clusterDomain, podsMode, hostSearch,
+      upstreams: this.#upstreamNames,
+    });
+    return { ...explanation, works: explanation.tried.at(-1)?.result !== 'NXDOMAIN', lines: formatExplanation(explanation) };
+  }
+
   async #waitForSync(limitMs: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = this.#options.clock.after(limitMs, resolve, true);
@@ -137,7 +153,8 @@ export class DnsServer {
   #startPublishing(): void {
     const { publish, view, clock, log } = this.#options;
     if (publish === undefined) return;
-    const bound = publish.port === undefined || publish.port === 0 ? (this.#plan.addresses[0]?.port ?? 53) : publish.port;
+    const listener = this.#plan.addresses.find((item) => item.address === publish.address) ?? this.#plan.addresses[0];
+    const bound = publish.port === undefined || publish.port === 0 ? (listener?.port ?? 53) : publish.port;
     const publisher = new EndpointPublisher({ ...publish, port: bound, clock, log });
     this.#publisher = publisher;
     view.onDirty((key) => { if (key === 'kube-system/kube-dns') setImmediate(() => publisher.ensure()); });

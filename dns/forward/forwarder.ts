@@ -34,7 +34,7 @@ export interface ForwarderOptions {
 
 interface Flight {
   readonly question: ForwardQuestion; readonly cacheKey: string; readonly bytes: Buffer; readonly group: readonly Upstream[]; readonly isStub: boolean;
-  waiters: ForwardDone[]; tryCount: number; openCount: number; isOver: boolean; lastFailure: UpstreamAnswer | TryFailure;
+  waiters: ForwardDone[]; readonly tried: Upstream[]; openCount: number; isOver: boolean; lastFailure: UpstreamAnswer | TryFailure;
   hedge: TimerHandle | undefined; staleTimer: TimerHandle | undefined;
 }
 
@@ -154,7 +154,7 @@ export class Forwarder {
 
   #fly(question: ForwardQuestion, cacheKey: string, group: { upstreams: readonly Upstream[]; isStub: boolean }, waiters: ForwardDone[], entry: CacheEntry | undefined): undefined {
     const flight: Flight = {
-      question, cacheKey, bytes: queryBytes(question), group: group.upstreams, isStub: group.isStub, waiters, tryCount: 0, openCount: 0, isOver: false,
+      question, cacheKey, bytes: queryBytes(question), group: group.upstreams, isStub: group.isStub, waiters, tried: [], openCount: 0, isOver: false,
       lastFailure: 'timeout', hedge: undefined, staleTimer: undefined,
     };
     this.#flights.set(cacheKey, flight);
@@ -171,12 +171,12 @@ export class Forwarder {
   #try(flight: Flight): void {
     const upstream = this.#pick(flight);
     if (upstream === undefined) return this.#settle(flight);
-    flight.tryCount += 1;
+    flight.tried.push(upstream);
     flight.openCount += 1;
     upstream.send(flight.bytes, flight.bytes.length - 11, forwardLimits.tryTimeoutMs, (result) => this.#receive(flight, result));
-    if (flight.isOver || flight.tryCount >= forwardLimits.triesMax) return;
+    if (flight.isOver || flight.tried.length >= forwardLimits.triesMax) return;
     const hedgeMs = Math.min(forwardLimits.hedgeMsMax, Math.max(forwardLimits.hedgeMsMin, upstream.latencyMs * 4));
-    flight.hedge = this.#options.clock.after(hedgeMs, () => { if (!flight.isOver && flight.tryCount < forwardLimits.triesMax) this.#try(flight); });
+    flight.hedge = this.#options.clock.after(hedgeMs, () => { if (!flight.isOver && flight.tried.length < forwardLimits.triesMax) this.#try(flight); });
   }
 
   /** First try: the best that is up. Second: the next one, or the same again when it is alone. All down: any of them. */
@@ -184,7 +184,7 @@ export class Forwarder {
     const usable = flight.group.filter((upstream) => !upstream.isLoop).sort((a, b) => a.score - b.score);
     const up = usable.filter((upstream) => !upstream.isDown);
     const candidates = up.length > 0 ? up : usable;
-    return candidates[Math.min(flight.tryCount, candidates.length - 1)];
+    return candidates.find((upstream) => !flight.tried.includes(upstream)) ?? candidates[0];
   }
 
   #receive(flight: Flight, result: UpstreamAnswer | TryFailure): void {
@@ -195,7 +195,7 @@ export class Forwarder {
     // An answer, even a refusal, says more than silence.
     if (typeof result === 'object' || typeof flight.lastFailure === 'string') flight.lastFailure = result;
     flight.hedge?.cancel();
-    if (flight.tryCount < forwardLimits.triesMax && (flight.group.length > 1 || typeof result === 'string')) this.#try(flight);
+    if (flight.tried.length < forwardLimits.triesMax && (flight.group.length > 1 || typeof result === 'string')) this.#try(flight);
     else if (flight.openCount === 0) this.#settle(flight);
   }
 
