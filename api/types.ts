@@ -74,7 +74,7 @@ export interface Container {
   env?: EnvVar[]; envFrom?: { prefix?: string; configMapRef?: { name?: string; optional?: boolean }; secretRef?: { name?: string; optional?: boolean } }[];
   readinessProbe?: Probe; livenessProbe?: Probe; startupProbe?: Probe; restartPolicy?: string;
   lifecycle?: { preStop?: { exec?: { command?: string[] }; sleep?: { seconds: number }; httpGet?: Probe['httpGet'] }; postStart?: { exec?: { command?: string[] } } };
-  terminationMessagePath?: string; stdin?: boolean; tty?: boolean;
+  terminationMessagePath?: string; stdin?: boolean; tty?: boolean; securityContext?: { runAsUser?: number; runAsGroup?: number };
 }
 export interface ContainerStatus {
   name: string; image: string; imageID: string; containerID?: string; ready: boolean; started?: boolean; restartCount: number;
@@ -85,7 +85,7 @@ export interface ContainerState {
   terminated?: { exitCode: number; signal?: number; reason?: string; message?: string; startedAt?: string; finishedAt?: string; containerID?: string };
 }
 export interface PodSpec {
-  nodeName?: string; hostname?: string; subdomain?: string; hostNetwork?: boolean; restartPolicy?: 'Always' | 'OnFailure' | 'Never';
+  nodeName?: string; hostname?: string; subdomain?: string; hostNetwork?: boolean; securityContext?: { runAsUser?: number; runAsGroup?: number }; restartPolicy?: 'Always' | 'OnFailure' | 'Never';
   containers: Container[]; initContainers?: Container[]; terminationGracePeriodSeconds?: number; activeDeadlineSeconds?: number;
   tolerations?: { key?: string; operator?: string; value?: string; effect?: string; tolerationSeconds?: number }[];
   nodeSelector?: Record<string, string>; serviceAccountName?: string; enableServiceLinks?: boolean; readinessGates?: { conditionType: string }[];

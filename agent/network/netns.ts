@@ -1,10 +1,12 @@
-// Pod networks for root on Linux: one network namespace per Pod, joined by a veth pair to one bridge of the node.
+// Pod networks for root on Linux: one network namespace per Pod, joined to the host by a veth pair and a host route.
 //
-//   pod netns:  eth0 10.244.0.5/32 ── veth ── netloom0 (bridge, 10.244.0.1/24) ── host routing, ClusterIP rules
+//   pod netns:  eth0 10.244.0.5/32 ── veth ── host routing, ClusterIP rules     netloom0 (bridge): 10.244.0.1, the gateway
 //
-// Pod addresses are /32 with a route to the gateway only and bridge ports are isolated: traffic between two Pods of a
-// node always passes the host's routing, so that the answers of a ClusterIP connection are translated back (on-link
-// Pods would answer each other directly, past conntrack). Two `ip -batch` runs make a Pod's network, about 10 ms.
+// The veth ends are routed one by one and not enslaved to the bridge: traffic between two Pods of a node always passes
+// the host's routing, so that the answers of a ClusterIP connection are translated back, whether or not the host runs
+// br_netfilter (which translates inside a bridge, past the route). The bridge only holds the gateway address, which
+// the host answers for on every veth. The rest of the Pod range is unreachable, so that a connection to a Pod that
+// has ended fails at once. Two `ip -batch` runs make a Pod's network, about 10 ms.
 // A Pod's processes enter by exec alone (nsenter, unshare, sh), so the process id stays the one that was spawned; a
 // private mount namespace carries resolv.conf and hosts, a private UTS namespace the host name.
 
@@ -34,8 +36,6 @@ const forwardingPath = '/proc/sys/net/ipv4/ip_forward';
 // Runs inside the Pod's namespaces. $1 host name or '', $2 directory with resolv.conf and hosts; the rest is executed.
 const enterScript = 'if [ -n "$1" ]; then echo "$1" >/proc/sys/kernel/hostname; fi 2>/dev/null; '
   + 'for f in resolv.conf hosts; do if [ -f "$2/$f" ] && [ -e "/etc/$f" ]; then mount --bind "$2/$f" "/etc/$f"; fi; done 2>/dev/null; shift 2; exec "$@"';
-// A redirect from the host would teach Pods the short way past it.
-const prepareScript = 'for f in all default eth0; do echo 0 >/proc/sys/net/ipv4/conf/$f/accept_redirects; done; exec ip -batch -';
 
 export class NetnsNetwork implements NetworkDriver {
   readonly mode = 'netns';
@@ -56,10 +56,8 @@ export class NetnsNetwork implements NetworkDriver {
     await this.#removeLeftovers();
     await mustRun(['ip', '-batch', '-'], [
       `link add ${bridgeName} type bridge`,
-      `addr add ${this.#pool.gateway}/${podCIDR.split('/')[1]} dev ${bridgeName}`,
-      `link set ${bridgeName} up`, '',
+      `addr add ${this.#pool.gateway}/32 dev ${bridgeName}`, `link set ${bridgeName} up`, `route add unreachable ${podCIDR} metric 4096`, '',
     ].join('\n'));
-    await writeFile(`/proc/sys/net/ipv4/conf/${bridgeName}/send_redirects`, '0').catch(() => {});
     if ((await readFile(forwardingPath, 'utf8')).trim() === '0') {
       await writeFile(forwardingPath, '1');
       this.#hasEnabledForwarding = true;
@@ -103,10 +101,9 @@ export class NetnsNetwork implements NetworkDriver {
     await mustRun(['ip', '-batch', '-'], [
       `netns add ${namespace}`,
       `link add ${link} type veth peer name eth0 netns ${namespace}`,
-      `link set ${link} master ${this.#options.bridgeName} up`,
-      `link set ${link} type bridge_slave isolated on`, '',
+      `link set ${link} up`, `route add ${podIP}/32 dev ${link}`, '',
     ].join('\n'));
-    await mustRun(['nsenter', `--net=/run/netns/${namespace}`, '--', 'sh', '-c', prepareScript], [
+    await mustRun(['nsenter', `--net=/run/netns/${namespace}`, '--', 'ip', '-batch', '-'], [
       'link set lo up', `addr add ${podIP}/32 dev eth0`, 'link set eth0 up',
       `route add ${this.#pool.gateway} dev eth0 scope link`, `route add default via ${this.#pool.gateway} src ${podIP}`, '',
     ].join('\n'));
@@ -136,10 +133,10 @@ export class NetnsNetwork implements NetworkDriver {
   }
 
   cleanupScript(): string {
-    const { prefix, bridgeName } = this.#options;
+    const { prefix, bridgeName, podCIDR } = this.#options;
     // `ip` is asked instead of /sys/class/net, which may show another network namespace than the one we are in.
     return `for l in $(ip -o link show type veth | sed -n 's/^[0-9]*: \\(${prefix}v[^@:]*\\).*/\\1/p'); do ip link del "$l"; done 2>/dev/null; `
-      + `for n in /run/netns/${prefix}-*; do [ -e "$n" ] && ip netns del "\${n##*/}"; done; ip link del ${bridgeName} 2>/dev/null; true`;
+      + `for n in /run/netns/${prefix}-*; do [ -e "$n" ] && ip netns del "\${n##*/}"; done; ip link del ${bridgeName} 2>/dev/null && ip route del unreachable ${podCIDR} metric 4096; true`;
   }
 }
 

@@ -26,7 +26,6 @@ export interface ContainerOptions {
   restartCount: number; lastState: ContainerState | undefined; state?: ContainerState;
   environment: () => Promise<Record<string, string>>;
   marks: Record<string, string>;
-  uid?: number | undefined; gid?: number | undefined;
   sweeper: Sweeper; clock: Clock; log: Log;
   onChange: () => void;
   onEvent: (type: 'Normal' | 'Warning', reason: string, message: string) => void;
@@ -70,6 +69,16 @@ export class ContainerRunner {
   get logFile(): LogFile | undefined { return this.#logFile; }
   get environment(): Readonly<Record<string, string>> { return this.#env; }
   get restartCount(): number { return this.#restartCount; }
+  /** argv that runs `argv` as securityContext says; only root can change the user. */
+  asUser(argv: readonly string[]): readonly string[] {
+    const own = this.spec.securityContext;
+    const pod = this.#options.pod.spec?.securityContext;
+    const uid = own?.runAsUser ?? pod?.runAsUser;
+    const gid = own?.runAsGroup ?? pod?.runAsGroup ?? uid;
+    if (uid === undefined || process.getuid?.() !== 0) return argv;
+    return ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', '--', ...argv];
+  }
+
   /** Resolves when the present run has ended and its log is complete. */
   get whenRunEnded(): Promise<void> { return this.#ended; }
 
@@ -139,7 +148,7 @@ export class ContainerRunner {
   }
 
   async #start(): Promise<RunningProcess | undefined> {
-    const { sandbox, cwd, logDirectory, logBytesMax, clock, uid, gid } = this.#options;
+    const { sandbox, cwd, logDirectory, logBytesMax, clock } = this.#options;
     let env: Record<string, string>;
     try { env = await this.#options.environment(); } catch (error) {
       return this.#cannotStart('CreateContainerConfigError', (error as Error).message);
@@ -158,7 +167,7 @@ export class ContainerRunner {
     if (this.#isStopping) return undefined;
     try {
       const logFile = await LogFile.create(logDirectory, this.#restartCount, { fileBytesMax: logBytesMax, clock });
-      const running = await startProcess({ argv: sandbox.wrap([program, ...argv.slice(1)]), env: this.#env, cwd: directory, hasStdin: this.spec.stdin === true, uid, gid });
+      const running = await startProcess({ argv: sandbox.wrap(this.asUser([program, ...argv.slice(1)])), env: this.#env, cwd: directory, hasStdin: this.spec.stdin === true });
       this.#logFile = logFile;
       if (running.stdout !== null) logFile.capture('stdout', running.stdout);
       if (running.stderr !== null) logFile.capture('stderr', running.stderr);

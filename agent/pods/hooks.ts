@@ -8,8 +8,8 @@ import { findExecutable, startProcess } from './process.ts';
 
 const outputBytesMax = 10 * 1024;
 
-interface HookTarget { readonly environment: Readonly<Record<string, string>>; readonly spec: { workingDir?: string } }
-interface HookOptions { sandbox: Sandbox; cwd: string; clock: Clock; uid?: number | undefined; gid?: number | undefined }
+interface HookTarget { readonly environment: Readonly<Record<string, string>>; readonly spec: { workingDir?: string }; asUser(argv: readonly string[]): readonly string[] }
+interface HookOptions { sandbox: Sandbox; cwd: string; clock: Clock }
 
 /** Resolves with the exit code (124 after the timeout, 127 when there is no such program); never rejects. */
 export async function runHook(target: HookTarget, command: readonly string[], timeoutMs: number, options: HookOptions): Promise<{ exitCode: number; output: string }> {
@@ -19,7 +19,7 @@ export async function runHook(target: HookTarget, command: readonly string[], ti
   const program = await findExecutable(argv[0] ?? '', env['PATH'] ?? '', cwd);
   if (program === undefined) return { exitCode: 127, output: `exec: "${argv[0] ?? ''}": executable file not found in $PATH` };
   try {
-    const running = await startProcess({ argv: options.sandbox.wrap([program, ...argv.slice(1)]), env, cwd, uid: options.uid, gid: options.gid });
+    const running = await startProcess({ argv: options.sandbox.wrap(target.asUser([program, ...argv.slice(1)])), env, cwd });
     let output = '';
     const keep = (data: Buffer): void => { if (output.length < outputBytesMax) output += data.toString('utf8', 0, outputBytesMax - output.length); };
     running.stdout?.on('data', keep);

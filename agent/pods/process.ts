@@ -26,7 +26,7 @@ export interface RunningProcess {
 
 export interface ProcessOptions {
   argv: readonly string[]; env: Record<string, string>; cwd: string;
-  hasStdin?: boolean; uid?: number | undefined; gid?: number | undefined;
+  hasStdin?: boolean;
 }
 
 /** Resolves once the process exists. Rejects with the system's error when it cannot be started. */
@@ -34,7 +34,6 @@ export function startProcess(options: ProcessOptions): Promise<RunningProcess> {
   return new Promise((resolve, reject) => {
     const child = spawn(options.argv[0] ?? '', options.argv.slice(1), {
       cwd: options.cwd, env: options.env, detached: true, stdio: [options.hasStdin === true ? 'pipe' : 'ignore', 'pipe', 'pipe'],
-      ...(options.uid === undefined ? {} : { uid: options.uid }), ...(options.gid === undefined ? {} : { gid: options.gid }),
     });
     child.once('error', reject);
     child.once('spawn', () => {

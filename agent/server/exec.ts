@@ -56,7 +56,8 @@ async function execute(session: Session, route: AgentRoute, prepared: ReturnType
   if (hasTerminal) env['TERM'] ??= 'xterm';
   const inside = hasTerminal ? ['script', '--quiet', '--return', '--flush', '--command', `exec ${command.map(quote).join(' ')}`, '/dev/null'] : command;
   const sandbox = route.runner.sandbox;
-  const running = await startProcess({ argv: sandbox?.wrap(inside) ?? inside, env, cwd, hasStdin: true });
+  const asUser = container.asUser(inside);
+  const running = await startProcess({ argv: sandbox?.wrap(asUser) ?? asUser, env, cwd, hasStdin: true });
   session.onClose(() => hangUp(running, options));
   if (hasTerminal) session.onResize((size) => { void resize(running.pid, size, options); });
   if (session.stdin !== undefined && running.stdin !== null) session.stdin.pipe(running.stdin); else running.stdin?.end();

@@ -148,6 +148,11 @@ test('a readiness probe decides readiness in both directions; the port is found 
   await waitFor(() => !api.isReady('a'), { timeoutMs: 3_000 });
 });
 
+test.skipIf(process.getuid?.() !== 0)('securityContext.runAsUser runs the process as that user', async () => {
+  api.addPod('a', node, { restartPolicy: 'Never', securityContext: { runAsUser: 65534 }, containers: [sh('id -u; id -g')] });
+  await waitFor(() => api.pod('a')?.status?.phase === 'Succeeded' && logOf('a') === '65534\n65534\n');
+});
+
 test('a failing liveness probe restarts the container', async () => {
   api.addPod('a', node, { terminationGracePeriodSeconds: 1, containers: [sh('exec sleep 100', { livenessProbe: { exec: { command: ['false'] }, periodSeconds: 1, failureThreshold: 1 } })] });
   await waitFor(() => (container('a')?.restartCount ?? 0) >= 1, { timeoutMs: 5_000 });
