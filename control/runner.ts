@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { Registry as MetricsRegistry } from 'prom-client';
 import { parseIP } from '../api/address.ts';
 import { ApiClient, type ApiTransport } from '../api/client.ts';
-import { NetloomError } from '../api/errors.ts';
+import { isNotFound, NetloomError } from '../api/errors.ts';
 import { buildKubeconfig, writeKubeconfig } from '../api/kubeconfig.ts';
 import { resources } from '../api/resources.ts';
 import { stringify } from 'yaml';
@@ -18,6 +18,7 @@ import { ensureBootstrapObjects } from './controllers/bootstrap/bootstrap.ts';
 import { registerControlMetrics } from './metrics.ts';
 import { ApiServer } from './server/api-server.ts';
 import { Audit } from './server/audit.ts';
+import { CrdCleanup } from './server/crd-cleanup.ts';
 import { Authenticator } from './server/auth/authenticator.ts';
 import { Authorizer, rbacResources } from './server/auth/authorizer.ts';
 import { BootstrapTokens } from './server/auth/bootstrap-tokens.ts';
@@ -29,7 +30,9 @@ import { Listener } from './server/http/listener.ts';
 import { Limiter } from './server/limits.ts';
 import { RequestCounters } from './server/observer.ts';
 import { Paths } from './server/paths.ts';
-import { Registry } from './server/registry.ts';
+import { Registry, type Crd } from './server/registry.ts';
+import { nodeForwarder } from './server/subresources/node-forward.ts';
+import { NodeLink } from './server/subresources/node-link.ts';
 import { tokenHandler } from './server/subresources/token.ts';
 import { makeHooks } from './server/verbs/hooks.ts';
 import { WatchSet } from './server/verbs/watch-set.ts';
@@ -42,7 +45,7 @@ const drainMsMax = 5_000;
 
 interface Running {
   storage: Storage; certificates: Certificates; admission: Admission; server: ApiServer; listener: Listener; watches: WatchSet; limiter: Limiter;
-  counters: RequestCounters; audit: Audit; tokens: BootstrapTokens; rbacWatches: StoreWatch[]; parts: ServerParts;
+  counters: RequestCounters; audit: Audit; tokens: BootstrapTokens; rbacWatches: StoreWatch[]; parts: ServerParts; cleanup: CrdCleanup;
 }
 
 /** The running control plane behind `start`. */
@@ -87,6 +90,7 @@ export class ControlPlaneRunner implements ControlPlane {
       await storage.close();
       throw error;
     }
+    this.#running.cleanup.start();
     this.#writeKubeconfig();
     this.#isReady = true;
     config.log.info('control plane serves', { url: this.url, store: kind });
@@ -109,7 +113,8 @@ export class ControlPlaneRunner implements ControlPlane {
     });
     admission.start();
     const watches = new WatchSet({ total: config.limits.watches, perUser: config.limits.watchesPerUser });
-    const parts: ServerParts = { storage, registry, watches, config, clock, log, hooks: makeHooks({ admission, serviceCIDRs: config.serviceCIDRs, podCIDR: config.podCIDR }) };
+    const parts: ServerParts = { storage, registry, watches, config, clock, log, hooks: makeHooks({ registry, admission, serviceCIDRs: config.serviceCIDRs, podCIDR: config.podCIDR, clock }), onDefinitionMarked: (name) => cleanup.run(name) };
+    const cleanup: CrdCleanup = new CrdCleanup(parts, async (crd) => { await this.#deleteCustomObjects(crd); });
     const tokens = new BootstrapTokens(storage, clock);
     const accounts = new ServiceAccountTokens(storage, clock, certificates.tokenKeyPem);
     const limiter = new Limiter(config.limits, clock);
@@ -121,14 +126,23 @@ export class ControlPlaneRunner implements ControlPlane {
     });
     const names = this.#names();
     const later = (): Promise<void> => Promise.reject(new NetloomError('ServiceUnavailable', 'no node agent can be reached', { source: 'api' }));
+    const link = new NodeLink({ ...certificates.client('apiserver-node-client', 'netloom-apiserver', [groupMasters]), caPem: certificates.serverAuthority.certPem, clock, bind: config.bind });
     const server = new ApiServer({
       parts, authenticator: new Authenticator(tokens, accounts), authorizer, limiter, paths, audit, observer: counters, isKnownHost: knownHosts(names),
-      createToken: tokenHandler(accounts), forwardToNode: later, proxy: later,
+      createToken: tokenHandler(accounts), forwardToNode: nodeForwarder(link), proxy: later,
     });
     const serving = certificates.serving(names);
     const listener = new Listener({ bind: config.bind, port: config.port, ...serving, clientCaPem: certificates.clientAuthority.certPem, log, onExchange: server.handle });
     const rbacWatches = rbacResources.map((resource) => storage.watch(resource, storage.revision, () => authorizer.invalidate(resource), () => authorizer.invalidate(resource)));
-    return { storage, certificates, admission, server, listener, watches, limiter, counters, audit, tokens, rbacWatches, parts };
+    return { storage, certificates, admission, server, listener, watches, limiter, counters, audit, tokens, rbacWatches, parts, cleanup };
+  }
+
+  async #deleteCustomObjects(crd: Crd): Promise<void> {
+    const client = this.#client('system:apiextensions-apiserver');
+    const version = crd.spec.versions.find((item) => item.served)?.name ?? '';
+    const resource = { group: crd.spec.group, version, resource: crd.spec.names.plural, kind: crd.spec.names.kind, isNamespaced: crd.spec.scope === 'Namespaced' };
+    const list = await client.list(resource);
+    for (const item of list.items) await client.delete(resource, item.metadata.namespace, item.metadata.name).catch((error: unknown) => { if (!isNotFound(error)) throw error; });
   }
 
   #names(): string[] {
@@ -209,6 +223,7 @@ export class ControlPlaneRunner implements ControlPlane {
     timer?.cancel();
     for (const watch of rbacWatches) watch.stop();
     admission.stop();
+    running.cleanup.stop();
     listener.destroy();
     await audit.close();
     await storage.close();

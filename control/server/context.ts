@@ -22,6 +22,8 @@ export interface ServerParts {
   readonly config: ControlConfig;
   readonly clock: Clock;
   readonly log: Log;
+  /** Told when a CustomResourceDefinition was marked for deletion. */
+  readonly onDefinitionMarked: (name: string) => void;
 }
 
 /** One request to a resource, authenticated and authorised. */

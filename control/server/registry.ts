@@ -4,6 +4,7 @@
 
 import type { KubeObject } from '../../api/types.ts';
 import { allVerbs, builtInResources, groupVersion, type ResourceInfo, type SubresourceInfo } from '../resources.ts';
+import { crdSchema, type CompiledCrd, type CrdObject } from '../schema/crd.ts';
 import type { Storage, Stored } from '../storage/store.ts';
 
 /** The parts of a CustomResourceDefinition that serving reads. */
@@ -29,7 +30,7 @@ const builtIn = new Map(builtInResources.map((info) => [`${groupVersion(info)}/$
 const builtInGroups = new Set(builtInResources.map((info) => info.group));
 const readWrite = ['get', 'patch', 'update'];
 
-interface MadeCrd { revision: number; rows: readonly ResourceInfo[] }
+interface MadeCrd { revision: number; crd: Crd; rows: readonly ResourceInfo[] }
 
 /** All kinds of one server. */
 export class Registry {
@@ -43,7 +44,7 @@ export class Registry {
     const row = builtIn.get(`${group === '' ? version : `${group}/${version}`}/${resource}`);
     if (row !== undefined || builtInGroups.has(group)) return row;
     const stored = this.#storage.get(crdStorage, `${resource}.${group}`);
-    return stored === undefined ? undefined : this.#rows(stored).find((info) => info.version === version);
+    return stored === undefined ? undefined : this.#make(stored).rows.find((info) => info.version === version);
   }
 
   /** The kind of that apiVersion and kind name, for references from one object to another. */
@@ -53,23 +54,25 @@ export class Registry {
 
   /** The definition behind a custom kind. */
   definition(info: ResourceInfo): Crd | undefined {
-    return info.crdName === undefined ? undefined : this.#storage.get(crdStorage, info.crdName)?.object as Crd | undefined;
+    const stored = info.crdName === undefined ? undefined : this.#storage.get(crdStorage, info.crdName);
+    return stored === undefined ? undefined : this.#make(stored).crd;
   }
 
   definitionVersion(info: ResourceInfo): CrdVersion | undefined {
     return this.definition(info)?.spec.versions.find((version) => version.name === info.version);
   }
 
-  /** The stored definition with its revision, to key caches by. */
-  storedDefinition(info: ResourceInfo): Stored | undefined {
-    return info.crdName === undefined ? undefined : this.#storage.get(crdStorage, info.crdName);
+  /** The compiled schema of a custom kind; undefined for built-in ones. */
+  compiled(info: ResourceInfo): CompiledCrd | undefined {
+    const crd = this.definition(info);
+    return crd === undefined ? undefined : crdSchema(crd as unknown as CrdObject, info.version);
   }
 
-  definitions(): Crd[] { return this.#storage.list(crdStorage).items.map((stored) => stored.object as Crd); }
+  definitions(): Crd[] { return this.#storage.list(crdStorage).items.map((stored) => this.#make(stored).crd); }
 
   /** Every served custom kind, by definition name, newest version first. */
   customs(): ResourceInfo[] {
-    return this.#storage.list(crdStorage).items.flatMap((stored) => [...this.#rows(stored)]);
+    return this.#storage.list(crdStorage).items.flatMap((stored) => [...this.#make(stored).rows]);
   }
 
   all(): ResourceInfo[] { return [...builtInResources, ...this.customs()]; }
@@ -77,13 +80,15 @@ export class Registry {
   /** Changes whenever the set of custom kinds may have changed; keys discovery and OpenAPI caches. */
   fingerprint(): string { return this.#storage.list(crdStorage).items.map((stored) => `${stored.key}@${stored.revision}`).join(','); }
 
-  #rows(stored: Stored): readonly ResourceInfo[] {
+  /** Kept per revision, so that what is compiled from a definition is compiled once. */
+  #make(stored: Stored): MadeCrd {
     let made = this.#made.get(stored.key);
     if (made === undefined || made.revision !== stored.revision) {
-      made = { revision: stored.revision, rows: rowsOf(stored.object as Crd) };
+      const crd = stored.object as Crd;
+      made = { revision: stored.revision, crd, rows: rowsOf(crd) };
       this.#made.set(stored.key, made);
     }
-    return made.rows;
+    return made;
   }
 }
 

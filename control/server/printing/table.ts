@@ -38,8 +38,8 @@ export function tableOf(context: RequestContext, objects: readonly KubeObject[],
   const { server, resource, exchange, negotiated } = context;
   const include = exchange.query.get('includeObject') ?? 'Metadata';
   if (include !== 'Metadata' && include !== 'Object' && include !== 'None' && include !== '') throw new NetloomError('BadRequest', `unrecognized includeObject value: ${JSON.stringify(include)}`, { source: 'downstream' });
-  const version = server.registry.definitionVersion(resource);
-  const printer = version !== undefined ? customPrinter(version) : (printers[resource.storage] ?? plainPrinter);
+  const compiled = server.registry.compiled(resource);
+  const printer = compiled !== undefined ? customPrinter(compiled) : (printers[resource.storage] ?? plainPrinter);
   const cellContext = { nowMs: server.clock.nowMs() };
   const rows = objects.map((object) => {
     const conditions = options.isBare === true ? undefined : printer.conditions?.(object);

@@ -14,6 +14,7 @@ import { toServed } from '../conversion.ts';
 import { sendObject } from '../http/respond.ts';
 import { bodyBytesMax } from './body.ts';
 import { readListOptions } from './list-options.ts';
+import { crdCleanupFinalizer, crdStorage, type Crd } from '../registry.ts';
 import { staleError, uidError } from './meta.ts';
 import { keyOf, notFoundError, selectPage, sendShown } from './read.ts';
 
@@ -92,7 +93,7 @@ async function deleteOnce(context: RequestContext, key: string, name: string, op
     if (marked === object) return { object, isGone: false };
     const race = (error: unknown): never => { throw isConflict(error) || isNotFound(error) ? new NetloomError('Conflict', 'the object changed meanwhile', { source: 'internal', cause: error }) : error; };
     const stored: Stored = marked === undefined ? await storage.delete(resource.storage, key, live.revision, object).catch(race) : await storage.update(resource.storage, key, marked, live.revision).catch(race);
-    if (marked === undefined) { admitted.onCommitted(); isKept = true; }
+    if (marked === undefined) { admitted.onCommitted(); isKept = true; } else if (resource.storage === crdStorage) server.onDefinitionMarked(name);
     return { object: stored.object, isGone: marked === undefined };
   } finally {
     if (!isKept) admitted.onFailed();
@@ -102,6 +103,7 @@ async function deleteOnce(context: RequestContext, key: string, name: string, op
 /** The object as it waits for its end; undefined when nothing holds it; the same object when nothing changes. */
 function mark(object: KubeObject, resource: ResourceInfo, options: DeleteOptions, nowMs: number): KubeObject | undefined {
   const finalizers = nextFinalizers(object.metadata.finalizers ?? [], options);
+  if (resource.storage === crdStorage && object.metadata.deletionTimestamp === undefined) finalizers.push(crdCleanupFinalizer);
   const grace = graceOf(object, resource, options);
   const isHeld = finalizers.length > 0 || (resource.storage === 'namespaces' && ((object as { spec?: { finalizers?: string[] } }).spec?.finalizers?.length ?? 0) > 0);
   if (!isHeld && grace === 0) return undefined;
@@ -119,7 +121,13 @@ function mark(object: KubeObject, resource: ResourceInfo, options: DeleteOptions
   }
   const marked: KubeObject & { status?: object } = { ...object, metadata: next };
   if (resource.storage === 'namespaces') marked.status = { ...marked.status, phase: 'Terminating' };
+  if (resource.storage === crdStorage) marked.status = terminating(marked.status as Crd['status'], nowMs);
   return marked;
+}
+
+function terminating(status: Crd['status'], nowMs: number): object {
+  const condition = { type: 'Terminating', status: 'True', lastTransitionTime: formatTime(nowMs), reason: 'InstanceDeletionPending', message: 'CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon' };
+  return { ...status, conditions: [...(status?.conditions ?? []).filter((item) => item.type !== 'Terminating'), condition] };
 }
 
 /** Foreground and Orphan leave a finalizer for the garbage collector; Background takes such finalizers away. */

@@ -2,15 +2,18 @@
 // fields. One seam, so that the verbs read the same for built-in and custom kinds.
 
 import { parseCIDR } from '../../../api/address.ts';
+import { formatTime, type Clock } from '../../../api/clock.ts';
 import type { KubeObject, StatusCause } from '../../../api/types.ts';
 import type { Admission } from '../../admission/chain.ts';
 import type { AdmissionRequest, AdmissionResult } from '../../admission/types.ts';
 import { applyDefaults } from '../../defaults/defaults.ts';
-import { mergePatch } from '../../patch/merge-patch.ts';
+import { serverSideApply, trackUpdate } from '../../patch/apply/managers.ts';
 import { groupVersion, type ResourceInfo } from '../../resources.ts';
+import type { CompiledCrd } from '../../schema/crd.ts';
 import { schemaFor } from '../../schema/load.ts';
 import type { Schema } from '../../schema/schema.ts';
 import { validateCreate, validateUpdate } from '../../validation/validate.ts';
+import type { Registry } from '../registry.ts';
 import type { WriteOptions } from './write-options.ts';
 
 export interface OwnershipRequest { resource: ResourceInfo; options: WriteOptions; subresource: string }
@@ -27,20 +30,41 @@ export interface WriteHooks {
   validateUpdate(object: KubeObject, old: KubeObject, resource: ResourceInfo, subresource: string): StatusCause[];
 }
 
-export interface HooksOptions { admission: Admission; serviceCIDRs: readonly string[]; podCIDR: string }
+export interface HooksOptions { registry: Registry; admission: Admission; serviceCIDRs: readonly string[]; podCIDR: string; clock: Clock }
 
 /** The hooks of a running control plane. */
 export function makeHooks(options: HooksOptions): WriteHooks {
+  const { registry } = options;
   const families = options.serviceCIDRs.flatMap((text) => parseCIDR(text)?.family ?? []);
   const podRange = parseCIDR(options.podCIDR);
   const context = { families, isPodAddress: (ip: string): boolean => podRange?.contains(ip) === true };
-  return {
-    schemaOf: (resource) => schemaFor(groupVersion(resource), resource.kind),
-    applyDefaults: (object) => applyDefaults(object),
-    trackUpdate: ({ updated }) => updated,
-    apply: ({ live, applied }) => mergePatch(live ?? {}, applied) as KubeObject,
-    admit: (request) => options.admission.admit(request),
-    validateCreate: (object) => validateCreate(object, context),
-    validateUpdate: (object, old, _resource, subresource) => validateUpdate(object, old, { ...context, subresource }),
+  const schemaOfObject = (object: KubeObject, resource: ResourceInfo): Schema | undefined => registry.compiled(resource)?.schema ?? schemaFor(object.apiVersion ?? '', object.kind ?? '');
+  const customOf = (resource: ResourceInfo): { custom?: CompiledCrd } => {
+    const custom = registry.compiled(resource);
+    return custom === undefined ? {} : { custom };
   };
+  return {
+    schemaOf: (resource) => registry.compiled(resource)?.schema ?? schemaFor(groupVersion(resource), resource.kind),
+    applyDefaults: (object, resource) => {
+      const compiled = registry.compiled(resource);
+      if (compiled === undefined) return applyDefaults(object);
+      compiled.applyDefaults(object);
+      return object;
+    },
+    trackUpdate: ({ live, updated, resource, options: { fieldManager }, subresource }) => trackUpdate({
+      live, updated, schema: schemaOfObject(updated, resource), manager: fieldManager, subresource, now: formatTime(options.clock.nowMs()), ignore: ignoredFields(resource, subresource),
+    }),
+    apply: ({ live, applied, resource, options: { fieldManager, force }, subresource }) => serverSideApply({
+      live, applied, schema: schemaOfObject(applied, resource), manager: fieldManager, force: force === true, subresource, now: formatTime(options.clock.nowMs()), ignore: ignoredFields(resource, subresource),
+    }).object,
+    admit: (request) => options.admission.admit(request),
+    validateCreate: (object, resource) => validateCreate(object, { ...context, ...customOf(resource) }),
+    validateUpdate: (object, old, resource, subresource) => validateUpdate(object, old, { ...context, subresource, ...customOf(resource) }),
+  };
+}
+
+/** Top-level fields that an endpoint resets and so nobody owns through it. */
+function ignoredFields(resource: ResourceInfo, subresource: string): readonly string[] {
+  if (subresource === 'status') return ['spec'];
+  return resource.hasStatus ? ['status'] : [];
 }

@@ -8,8 +8,10 @@ import { invalid, NetloomError } from '../../../api/errors.ts';
 import type { KubeObject, ObjectMeta } from '../../../api/types.ts';
 import { groupVersion, qualifiedResource, type ResourceInfo } from '../../resources.ts';
 import { initialStatus } from '../../defaults/defaults.ts';
+import { crdStatus, type CrdObject } from '../../schema/crd.ts';
 import { cloneJson } from '../../schema/schema.ts';
 import { isSameJson } from '../../storage/stored.ts';
+import { crdStorage } from '../registry.ts';
 
 type Json = Record<string, unknown>;
 type Whole = KubeObject & Json;
@@ -67,7 +69,8 @@ export function prepareCreate(object: Whole, resource: ResourceInfo, clock: Cloc
   metadata.creationTimestamp = formatTime(clock.nowMs());
   if (resource.hasGeneration) metadata.generation = 1; else delete metadata.generation;
   resetStatus(object, resource);
-  if (resource.kind === 'Namespace' && resource.group === '') prepareNamespace(object);
+  if (resource.storage === 'namespaces') prepareNamespace(object);
+  if (resource.storage === crdStorage) object['status'] = crdStatus(object as unknown as CrdObject, metadata.creationTimestamp);
 }
 
 function resetStatus(object: Whole, resource: ResourceInfo): void {
@@ -87,7 +90,7 @@ function prepareNamespace(object: Whole): void {
 export type WritePart = 'main' | 'status' | 'finalize' | 'approval' | 'other';
 
 /** Takes over from the old object what this write may not change and counts the generation. The object is changed. */
-export function prepareUpdate(object: Whole, old: Whole, resource: ResourceInfo, part: WritePart): void {
+export function prepareUpdate(object: Whole, old: Whole, resource: ResourceInfo, part: WritePart, clock: Clock): void {
   const metadata = object.metadata as ObjectMeta & { selfLink?: string };
   const previous = old.metadata;
   delete metadata.selfLink;
@@ -101,7 +104,8 @@ export function prepareUpdate(object: Whole, old: Whole, resource: ResourceInfo,
   if (part === 'status') keepAllButStatus(object, old, resource);
   else if (part === 'main' && resource.hasStatus) keepField(object, old, 'status');
   else if (part === 'finalize') keepField(object, old, 'status');
-  if (part === 'main' && resource.kind === 'Namespace' && resource.group === '') keepNamespaceFinalizers(object, old);
+  if (part === 'main' && resource.storage === 'namespaces') keepNamespaceFinalizers(object, old);
+  if (part === 'main' && resource.storage === crdStorage) object['status'] = { ...object['status'] as Json, ...crdStatus(object as unknown as CrdObject, formatTime(clock.nowMs())) };
   keep(metadata, previous, 'generation');
   if (resource.hasGeneration && part !== 'status' && hasNewGeneration(object, old)) metadata.generation = (previous.generation ?? 0) + 1;
 }

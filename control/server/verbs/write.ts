@@ -60,6 +60,7 @@ async function createOnce(context: RequestContext, prepared: Whole, options: Wri
   const { storage, hooks } = server;
   const key = keyOf(resource, prepared.metadata.namespace ?? '', prepared.metadata.name);
   const defaulted = hooks.applyDefaults(prepared, resource);
+  // What admission adds belongs to nobody: ownership is recorded before it.
   const owned = manages === 'applied' ? defaulted : hooks.trackUpdate({ live: undefined, updated: defaulted, resource, options, subresource: '' });
   const admitted = await hooks.admit({ operation: 'create', subresource: '', resource, object: owned, old: undefined, userInfo: user, dryRun: options.isDryRun });
   try {
@@ -142,7 +143,7 @@ async function updateOnce(context: RequestContext, options: WriteOptions, part: 
   checkPreconditions(resource, info.name, computed, live.object);
   const object = storedForm(context, inOrder(computed, resource)) as Whole;
   const old = live.object as Whole;
-  prepareUpdate(object, old, resource, part);
+  prepareUpdate(object, old, resource, part, server.clock);
   const defaulted = hooks.applyDefaults(object, resource);
   const subresource = part === 'main' || part === 'other' ? '' : info.subresource;
   const owned = manages === 'applied' ? defaulted : hooks.trackUpdate({ live: old, updated: defaulted, resource, options, subresource });
@@ -151,10 +152,11 @@ async function updateOnce(context: RequestContext, options: WriteOptions, part: 
   try {
     context.warnings.push(...admitted.warnings);
     throwCauses(resource, admitted.object, hooks.validateUpdate(admitted.object, old, resource, subresource));
-    if (options.isDryRun) return { object: admitted.object, stored: undefined, isCreated: false };
-    if (completesDeletion(admitted.object, resource)) return { object: await commitDeletion(context, live, admitted.object), stored: undefined, isCreated: false };
-    if (isNoopWrite(live, admitted.object)) return { object: live.object, stored: live, isCreated: false };
-    const stored = await storage.update(resource.storage, key, admitted.object, live.revision).catch((error: unknown) => { throw isConflict(error) || isNotFound(error) ? raceLost() : error; });
+    const next = admitted.object;
+    if (options.isDryRun) return { object: next, stored: undefined, isCreated: false };
+    if (completesDeletion(next, resource)) return { object: await commitDeletion(context, live, next), stored: undefined, isCreated: false };
+    if (isNoopWrite(live, next)) return { object: live.object, stored: live, isCreated: false };
+    const stored = await storage.update(resource.storage, key, next, live.revision).catch((error: unknown) => { throw isConflict(error) || isNotFound(error) ? raceLost() : error; });
     admitted.onCommitted();
     isKept = true;
     return { object: stored.object, stored, isCreated: false };
