@@ -9,6 +9,7 @@ import { setPodDefaults, setTemplateDefaults, qosClass } from './pod.ts';
 import { setEndpointsDefaults, setIngressClassDefaults, setServiceDefaults, setSliceDefaults } from './service.ts';
 import type { Fields } from './fill.ts';
 import { fieldsOf, fill, listOf } from './fill.ts';
+import { kindsOf, packageOf } from '../schema/kinds.ts';
 import { isRecord, setKey } from '../schema/schema.ts';
 import { setCronJobDefaults, setDaemonSetDefaults, setDeploymentDefaults, setJobDefaults, setReplicationControllerDefaults, setStatefulSetDefaults } from './workloads.ts';
 
@@ -47,14 +48,18 @@ export function applyDefaults<T extends KubeObject>(object: T): T {
   return object;
 }
 
-/** The status that a new object starts with, whatever the client sent (the strategies' PrepareForCreate). */
+/** The status that a new object starts with, whatever the client sent (PrepareForCreate of the strategies); undefined for kinds without. */
 export function initialStatus(object: KubeObject): Fields | undefined {
   switch (`${object.apiVersion}/${object.kind}`) {
     case 'v1/Pod': return { phase: 'Pending', qosClass: qosClass(fieldsOf(object as unknown as Fields, 'spec')) };
     case 'v1/Namespace': return { phase: 'Active' };
     case 'v1/Service': case 'networking.k8s.io/v1/Ingress': return { loadBalancer: {} };
     case 'v1/PersistentVolume': case 'v1/PersistentVolumeClaim': return { phase: 'Pending' };
-    default: return undefined;
+    case 'v1/ReplicationController': case 'apps/v1/ReplicaSet': case 'apps/v1/StatefulSet': return { replicas: 0 };
+    default: {
+      const row = kindsOf(packageOf(object.apiVersion ?? '') ?? '').find((entry) => entry.kind === object.kind);
+      return row?.sub.includes('status') === true ? {} : undefined;
+    }
   }
 }
 

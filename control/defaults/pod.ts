@@ -20,7 +20,8 @@ export function setPodDefaults(object: Fields): void {
 /** Fills a Pod template (`spec.template` of a workload); does nothing when it is absent. */
 export function setTemplateDefaults(template: unknown): void {
   if (!isRecord(template)) return;
-  fieldsOf(template, 'metadata');
+  // Go writes an unset time as null; without it every apply of `kubectl create --dry-run -o yaml` output would find a difference.
+  fill(fieldsOf(template, 'metadata'), 'creationTimestamp', null);
   setPodSpecDefaults(fieldsOf(template, 'spec'));
 }
 

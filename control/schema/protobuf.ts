@@ -8,7 +8,7 @@
 import { readFileSync } from 'node:fs';
 import { NetloomError } from '../../api/errors.ts';
 import { packageOf } from './kinds.ts';
-import { isRecord, setKey } from './schema.ts';
+import { setKey } from './schema.ts';
 
 /** Deepest nesting of messages. JSONSchemaProps aside, no type nests deeper than 20. */
 const messageDepthMax = 100;
@@ -96,7 +96,8 @@ function readMessage(type: string, bytes: Buffer, depth: number): Record<string,
 
 function isZero(value: unknown, base: string): boolean {
   if (base === 'intstr') return value === 0;
-  return value === '' || value === 0 || value === false || (isRecord(value) && base.includes('/') && Object.keys(value).length === 0);
+  // Empty messages stay: Go writes such structs as {} in JSON too, so both encodings give the same object.
+  return value === '' || value === 0 || value === false;
 }
 
 function readItem(out: Record<string, unknown>, field: Field, reader: Reader, wire: number, depth: number): void {

@@ -93,7 +93,8 @@ function itemsByStep(list: readonly unknown[], schema: Schema): Map<string, unkn
 /** Every field of a value that came or went as a whole, with its containers where those can be absent. */
 function addWhole(value: unknown, schema: Schema | undefined, node: FieldNode, ownsContainer: boolean): void {
   const shape = shapeOf(value, schema);
-  if (shape === 'leaf') { node.isMember = true; return; }
+  // A null is Go's way to write "not set" (template.metadata.creationTimestamp): nobody owns it.
+  if (shape === 'leaf') { node.isMember = value !== null; return; }
   if (ownsContainer || schema?.type !== 'object') node.isMember = true;
   if (shape === 'list') {
     for (const item of value as unknown[]) addWhole(item, schema?.items, childNode(node, itemStep(item, schema as Schema)), true);
