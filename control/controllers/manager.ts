@@ -1,0 +1,96 @@
+// Starts the controllers of one control plane on shared informers and stops them again. All informers list first, then
+// all controllers start, so that none acts on half a view. With a shared store only the leader calls this.
+// Called by control/start.ts.
+
+import type { ApiClient } from '../../api/client.ts';
+import type { Clock } from '../../api/clock.ts';
+import type { SharedInformers } from '../../api/informer.ts';
+import type { Log } from '../../api/log.ts';
+import { defaultControllersConfig, type ControllersConfig } from './config.ts';
+import type { Controller, ControllerContext } from './context.ts';
+import { NamespaceController } from './cleanup/namespaces.ts';
+import { EndpointSliceController } from './endpoints/endpoint-slices.ts';
+import { EndpointsController } from './endpoints/endpoints-objects.ts';
+import { ServiceMatcher } from './endpoints/service-matcher.ts';
+import { EventRecorder } from './events.ts';
+import { LoadBalancerController } from './loadbalancer/load-balancers.ts';
+import { EvictionController } from './nodes/eviction.ts';
+import { NodeLifecycleController } from './nodes/lifecycle.ts';
+import { PodCidrController } from './nodes/pod-cidrs.ts';
+import { Scheduler } from './nodes/scheduler.ts';
+
+export interface ControllersOptions {
+  client: ApiClient; informers: SharedInformers; clock: Clock; log: Log;
+  config: Partial<ControllersConfig>;
+  random?: () => number;
+}
+
+export interface RunningControllers {
+  /** Resolves when every controller has started on a whole view. */
+  whenSynced(): Promise<void>;
+  /** Resolves when no controller has anything to do; for tests and start-up. */
+  whenIdle(): Promise<void>;
+  health(): { ok: boolean; detail?: string };
+  /** Depth, failures and work done of every queue, for metrics. */
+  stats(): { name: string; depth: number; delayed: number; failing: number; done: number }[];
+  readonly events: EventRecorder;
+  stop(): void;
+}
+
+/** A queue this deep counts as unhealthy. */
+const depthMax = 50_000;
+
+export function startControllers(options: ControllersOptions): RunningControllers {
+  const { client, informers, clock } = options;
+  const log = options.log.with({ component: 'controllers' });
+  const random = options.random ?? Math.random;
+  const events = new EventRecorder({ client, clock, log, component: 'netloom-controllers' });
+  const context: ControllerContext = { client, informers, clock, log, events, random, config: { ...defaultControllersConfig, ...options.config } };
+  const matcher = new ServiceMatcher(informers, clock);
+  const controllers: readonly Controller[] = makeControllers(context, matcher);
+  let isSynced = false;
+  let isStopped = false;
+  const synced = informers.whenSynced().then(() => {
+    if (isStopped) return;
+    isSynced = true;
+    for (const controller of controllers) controller.start();
+    log.debug('controllers run', { count: controllers.length });
+  });
+  const queues = controllers.flatMap((controller) => controller.queues);
+  return {
+    events,
+    whenSynced: () => synced,
+    async whenIdle() {
+      await synced;
+      for (;;) {
+        await Promise.all(queues.map((queue) => queue.whenIdle()));
+        if (queues.every((queue) => queue.depth === 0)) return;
+      }
+    },
+    health() {
+      if (!isSynced) return { ok: false, detail: 'controllers have not seen all objects yet' };
+      const deep = queues.find((queue) => queue.depth > depthMax);
+      return deep === undefined ? { ok: true } : { ok: false, detail: `${deep.name} has ${deep.depth} keys waiting` };
+    },
+    stats: () => queues.map((queue) => ({ name: queue.name, depth: queue.depth, delayed: queue.delayedCount, failing: queue.failingCount, done: queue.doneCount })),
+    stop() {
+      isStopped = true;
+      for (const controller of controllers) controller.stop();
+      matcher.stop();
+      events.stop();
+    },
+  };
+}
+
+function makeControllers(context: ControllerContext, matcher: ServiceMatcher): Controller[] {
+  return [
+    new NamespaceController(context),
+    new NodeLifecycleController(context),
+    new PodCidrController(context),
+    new Scheduler(context),
+    new EvictionController(context),
+    new EndpointSliceController(context, matcher),
+    new EndpointsController(context, matcher),
+    new LoadBalancerController(context),
+  ];
+}
