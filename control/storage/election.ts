@@ -9,7 +9,8 @@ import type { Clock, TimerHandle } from '../../api/clock.ts';
 import { isAlreadyExists, isConflict, isNotFound } from '../../api/errors.ts';
 import type { Log } from '../../api/log.ts';
 import type { Lease } from '../../api/types.ts';
-import type { Storage, Stored, StoreWatch } from './store.ts';
+import { follow } from './follow.ts';
+import type { Storage, Stored } from './store.ts';
 
 const resource = 'leases.coordination.k8s.io';
 
@@ -43,7 +44,7 @@ export class Election {
   #seenMs = 0;
   #renewedMs = 0;
   #ticker: TimerHandle | undefined;
-  #watch: StoreWatch | undefined;
+  #watch: { stop(): void } | undefined;
 
   constructor(options: ElectionOptions) {
     this.#options = options;
@@ -61,16 +62,10 @@ export class Election {
     this.#isStopped = false;
     if (this.#options.storage.stats().kind !== 'etcd') return this.#lead();
     this.#seenMs = this.#options.clock.monotonicMs();
-    this.#follow();
+    // A lease that was let go is taken at once, not at the next tick.
+    this.#watch = follow(this.#options.storage, resource, () => { void this.#tick(); }, { prefix: this.#key });
     this.#ticker = this.#options.clock.every(this.#retryMs, () => { void this.#tick(); });
     void this.#tick();
-  }
-
-  /** A lease that was let go is taken at once, not at the next tick. */
-  #follow(): void {
-    const { storage } = this.#options;
-    const again = (): void => { if (!this.#isStopped) this.#follow(); };
-    this.#watch = storage.watch(resource, storage.revision, () => { void this.#tick(); }, (error) => { if (error !== undefined) setImmediate(again); }, { prefix: this.#key });
   }
 
   #present(): { stored: Stored; lease: Lease } | undefined {

@@ -3,7 +3,7 @@
 
 import type { KindStats, ListOptions, ListPage, OnEvents, OnWatchEnd, StorageLimits } from './store.ts';
 import { History } from './history.ts';
-import { expired } from './stored.ts';
+import { expired, tooLarge } from './stored.ts';
 import type { StoredChange, StoredObject } from './stored.ts';
 import { Watchers } from './watchers.ts';
 import type { Watcher, WatchSource } from './watchers.ts';
@@ -95,6 +95,7 @@ export class KindCache implements WatchSource {
   list(options: ListOptions): ListPage {
     const head = this.headRevision;
     const revision = options.atRevision ?? head;
+    if (revision > head) throw tooLarge(revision, head);
     const past = revision < head ? this.#pastAt(revision, head) : undefined;
     const keys = past === undefined || past.size === 0 ? this.#sortedKeys() : mergedKeys(this.#sortedKeys(), past);
     const prefix = options.prefix ?? '';

@@ -5,6 +5,7 @@
 
 import type { Clock, TimerHandle } from '../../api/clock.ts';
 import { NetloomError } from '../../api/errors.ts';
+import type { Log } from '../../api/log.ts';
 import type { KubeObject } from '../../api/types.ts';
 import { Cacher } from './cacher.ts';
 import type { CompactOptions, ListOptions, ListPage, OnEvents, OnWatchEnd, Storage, StorageLimits, StorageStats, Stored, StoredEvent, StoreOp, StoreWatch, WatchOptions } from './store.ts';
@@ -31,7 +32,10 @@ export interface Journal {
   close(): void;
 }
 
-export interface LocalStorageOptions { clock: Clock; limits: StorageLimits; journal: Journal; isFreezing: boolean }
+export interface LocalStorageOptions { clock: Clock; log: Log; limits: StorageLimits; journal: Journal; isFreezing: boolean }
+
+/** Changes after which history is trimmed without being asked, so that the file stays bounded. */
+const writesPerCompaction = 5_000;
 
 interface Transaction {
   readonly ops: readonly StoreOp[];
@@ -45,6 +49,7 @@ type Overlay = Map<string, StoredObject | null>;
 /** Storage over a Journal. */
 export class LocalStorage implements Storage {
   readonly #clock: Clock;
+  readonly #log: Log;
   readonly #limits: StorageLimits;
   readonly #journal: Journal;
   readonly #isFreezing: boolean;
@@ -56,9 +61,12 @@ export class LocalStorage implements Storage {
   #isClosed = false;
   #writeCount = 0;
   #batchSizeMax = 0;
+  #writesSinceCompaction = 0;
+  #compaction: Promise<{ removedCount: number }> | undefined;
 
   constructor(options: LocalStorageOptions) {
     this.#clock = options.clock;
+    this.#log = options.log;
     this.#limits = options.limits;
     this.#journal = options.journal;
     this.#isFreezing = options.isFreezing;
@@ -149,8 +157,16 @@ export class LocalStorage implements Storage {
     this.#durations.add(this.#clock.monotonicMs() - startMs);
     this.#writeCount += events.length;
     this.#batchSizeMax = Math.max(this.#batchSizeMax, events.length);
-    setImmediate(() => { if (!this.#isClosed) this.#journal.afterCommit(); });
+    this.#writesSinceCompaction += events.length;
+    setImmediate(() => { if (!this.#isClosed) this.#keepHouse(); });
     return true;
+  }
+
+  #keepHouse(): void {
+    this.#journal.afterCommit();
+    if (this.#writesSinceCompaction < writesPerCompaction || this.#compaction !== undefined) return;
+    this.#writesSinceCompaction = 0;
+    this.compact().catch((error: unknown) => { this.#log.warn('history cannot be trimmed', { err: error }); });
   }
 
   #prepare(ops: readonly StoreOp[], revision: number, overlay: Overlay): StoredChange[] {
@@ -190,7 +206,17 @@ export class LocalStorage implements Storage {
 
   waitFor(revision: number, timeoutMs: number): Promise<boolean> { return this.#cacher.waitFor(revision, timeoutMs); }
   consistentRevision(): Promise<number> { return Promise.resolve(this.#cacher.revision); }
-  compact(options: CompactOptions = {}): Promise<{ removedCount: number }> { return this.#journal.compact(options); }
+
+  async compact(options: CompactOptions = {}): Promise<{ removedCount: number }> {
+    await this.#compaction?.catch(() => undefined);
+    if (this.#isClosed) return { removedCount: 0 };
+    this.#compaction = this.#journal.compact(options);
+    try {
+      return await this.#compaction;
+    } finally {
+      this.#compaction = undefined;
+    }
+  }
 
   stats(): StorageStats {
     const commitCount = this.#durations.count;

@@ -18,5 +18,5 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
   }
   if (options.kind === 'sqlite' && options.dataDir === undefined) throw new NetloomError('ConfigInvalid', 'the sqlite store needs a data directory', { hint: 'give --data-dir' });
   const journal = options.kind === 'memory' ? memoryJournal() : sqliteJournal({ dataDir: options.dataDir as string, clock, log, limits });
-  return new LocalStorage({ clock, limits, journal, isFreezing: options.isFreezing ?? false });
+  return new LocalStorage({ clock, log, limits, journal, isFreezing: options.isFreezing ?? false });
 }

@@ -46,7 +46,7 @@ export interface ListOptions {
   limit?: number | undefined;
   /** Only keys after this one (exclusive): the `nextKey` of the page before. */
   continueKey?: string | undefined;
-  /** The state as of this revision. Throws Expired when history no longer reaches it. */
+  /** The state as of this revision. Throws Expired when history no longer reaches it, Timeout when it is still to come. */
   atRevision?: number | undefined;
 }
 export interface ListPage {
@@ -113,7 +113,10 @@ export interface Storage {
   waitFor(revision: number, timeoutMs: number): Promise<boolean>;
   /** A revision that no acknowledged write is newer than; wait for it to read the most recent state. */
   consistentRevision(): Promise<number>;
-  /** Trims history on disk beyond age and count, in slices that let other work through. */
+  /**
+   * Trims history beyond age and count, in slices that let other work through. The store does it by itself as it grows;
+   * calling it more often does no harm.
+   */
   compact(options?: CompactOptions): Promise<{ removedCount: number }>;
   stats(): StorageStats;
   /** Writes a consistent copy to a new file while the store goes on working. */

@@ -139,6 +139,11 @@ export function conflict(resource: string, key: string): NetloomError {
 export function expired(resource: string, revision: number, floor: number): NetloomError {
   return new NetloomError('Expired', `too old resource version: ${revision} (${floor})`, { source: 'downstream', context: { resource } });
 }
+export function tooLarge(revision: number, current: number): NetloomError {
+  return new NetloomError('Timeout', `Too large resource version: ${revision}, current: ${current}`, {
+    source: 'downstream', details: { causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }], retryAfterSeconds: 1 },
+  });
+}
 export function storeClosed(detail = 'the store is closed'): NetloomError {
   return new NetloomError('StoreClosed', detail, { source: 'internal' });
 }

@@ -32,6 +32,8 @@ const historyRevisions = 10_000;
 const watchdogMs = 2_000;
 const watchdogTimeoutMs = 1_500;
 const openDeadlineMs = 3_000;
+const compactPeriodMs = 300_000;
+const markPeriodMs = 30_000;
 const progressKey = '_progress';
 
 interface Header { revision: string }
@@ -69,6 +71,7 @@ export class EtcdStorage implements Storage {
   readonly #durations = new DurationWindow();
   readonly #marks: { atMs: number; revision: number }[] = [];
   #watchdog: TimerHandle | undefined;
+  #compactedMs: number;
   #pendingCount = 0;
   #writeCount = 0;
   #failure: string | undefined;
@@ -80,6 +83,7 @@ export class EtcdStorage implements Storage {
 
   constructor(options: EtcdStorageOptions) {
     this.#clock = options.clock;
+    this.#compactedMs = options.clock.monotonicMs();
     this.#log = options.log;
     this.#limits = options.limits;
     this.#prefix = `${options.keyPrefix.replace(/\/+$/, '')}/`;
@@ -287,7 +291,7 @@ export class EtcdStorage implements Storage {
       const askedMs = this.#clock.monotonicMs();
       const revision = await this.#headRevision(writeDeadlineMs, watchdogTimeoutMs);
       this.#failure = undefined;
-      this.#marks.push({ atMs: this.#clock.monotonicMs(), revision });
+      this.#keepHouse(revision);
       if (this.#stream.lastMessageMs >= askedMs) return;
       // The endpoint of the stream gave no answer, another one did.
       if (this.#client.endpoint !== this.#stream.endpoint) return this.#stream.reconnect('its endpoint does not answer');
@@ -300,6 +304,16 @@ export class EtcdStorage implements Storage {
     } finally {
       this.#isChecking = false;
     }
+  }
+
+  /** Remembers where etcd stood when, and compacts now and then, as the Kubernetes API server does. */
+  #keepHouse(revision: number): void {
+    const nowMs = this.#clock.monotonicMs();
+    const last = this.#marks.at(-1);
+    if (last === undefined || nowMs - last.atMs > markPeriodMs) this.#marks.push({ atMs: nowMs, revision });
+    if (nowMs - this.#compactedMs < compactPeriodMs) return;
+    this.#compactedMs = nowMs;
+    this.compact().catch((error: unknown) => { this.#log.warn('etcd cannot be compacted', { err: error }); });
   }
 
   /** Compacts etcd to where it stood `ageMs` ago. One server of several is enough; a second one does no harm. */

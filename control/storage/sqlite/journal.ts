@@ -218,11 +218,16 @@ export class SqliteJournal implements Journal {
     }
   }
 
-  compact(options: CompactOptions): Promise<{ removedCount: number }> {
-    return this.older.compact({
-      ageMs: options.ageMs ?? this.#limits.historyAgeMs, countPerKind: options.countPerKind ?? this.#limits.historyCountMin,
-      countMax: Math.max(options.countPerKind ?? 0, this.#limits.historyCountMax), isStopped: () => this.#failure !== undefined || !this.#db.isOpen,
-    });
+  async compact(options: CompactOptions): Promise<{ removedCount: number }> {
+    const { historyAgeMs, historyCountMin, historyCountMax } = this.#limits;
+    try {
+      return await this.older.compact({
+        ageMs: options.ageMs ?? historyAgeMs, countPerKind: options.countPerKind ?? historyCountMin, countMax: Math.max(options.countPerKind ?? 0, historyCountMax),
+        isStopped: () => this.#failure !== undefined || !this.#db.isOpen,
+      });
+    } catch (error) {
+      throw writeError(error);
+    }
   }
 
   stats(): { walBytes: number; fileBytes: number; isWritable: boolean; detail?: string } {
