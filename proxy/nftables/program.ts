@@ -41,7 +41,7 @@ export function staticProgram(options: ProgramOptions): string {
   const lines: string[] = [];
   for (const set of setLayouts) lines.push(`add ${set.data === undefined ? 'set' : 'map'} ${table} ${set.name} { type ${set.key.replaceAll('ADDR', words.address)}${set.data === undefined ? '' : ` : ${set.data.replaceAll('ADDR', words.address)}`};${set.isInterval ? ' flags interval;' : ''} }`);
   lines.push(
-    `add map ${table} affinity { type mark . ${words.address} : mark; flags dynamic,timeout; timeout 3h; size ${limits.affinityEntriesMax}; }`,
+    `add map ${table} affinity { type ${options.family === 'IPv4' ? 'mark . ipv4_addr' : 'mark'} : mark; flags dynamic,timeout; timeout 3h; size ${limits.affinityEntriesMax}; }`,
     ...cidrSet(table, 'service-cidrs', words.address, options.serviceCIDRs),
     ...cidrSet(table, 'local-clients', words.address, options.localClients ?? []),
     ...cidrSet(table, 'nodeport-addresses', words.address, options.nodePorts === 'all' ? [] : options.nodePorts),
@@ -113,35 +113,37 @@ function variantRules(table: string, ip: string, variant: Variant): string[] {
   return lines;
 }
 
-/** Chains of one affinity timeout: hit (refresh, use), new (draw, remember, use). Added when a Service first needs it. */
+/**
+ * Chains of one affinity timeout: hit (refresh, use), new (draw, remember, use). Added when a Service first needs it.
+ * The key is (pool, client). IPv6 takes a 31-bit hash of the two, held in the packet mark for the moment and cleared
+ * before it leaves: nft 1.0.6 gives a 20-octet key of a dynamic map overlapping registers and stores nonsense.
+ */
 export function timeoutProgram(family: IPFamily, timeoutClass: number, timeoutSeconds: number): string {
   const words = familyWords(family);
   const table = `${words.table} ${tableName}`;
+  const isHashed = family === 'IPv6';
+  const client = `ct mark & ${hex(marks.poolMask)} . ${words.table} saddr`;
+  const entry = isHashed ? 'meta mark' : client;
+  const hash = isHashed ? [`meta mark set jhash ${client} mod 2147483647 seed 0x4e4c`] : [];
+  const remember = `update @affinity { ${entry} timeout ${timeoutSeconds}s : ct mark }`;
   const lines: string[] = [];
   for (const variant of variants) {
     const name = `${variant.name}-t${timeoutClass}-${timeoutSeconds}s`;
-    const entry = `ct mark & ${hex(marks.poolMask)} . ${words.table} saddr`;
-    const remember = `update @affinity { ${entry} timeout ${timeoutSeconds}s : ct mark }`;
-    for (const part of ['new', 'hit', 'use', 'store']) lines.push(`add chain ${table} ${name}-${part}`);
-    lines.push(`add chain ${table} ${name}`);
-    const use = `add rule ${table} ${name}-use`;
-    if (variant.isLocal) lines.push(`${use} ct mark set ct mark | ${hex(marks.affinityLocal)}`);
-    if (variant.isMasqueraded) lines.push(`${use} ct mark set ct mark | ${hex(marks.masquerade)}`);
-    lines.push(
-      `${use} meta l4proto { tcp, udp, sctp } dnat ${words.table} to ct mark & ${hex(marks.affinityKeyMask)} map @affinity-endpoints`,
-      // Of two first connections at once one stores its choice; the other reads it back and follows.
-      `add rule ${table} ${name}-store ${remember}`, `add rule ${table} ${name}-store ct mark set ${entry} map @affinity goto ${name}-use`,
-      `add rule ${table} ${name}-store goto ${name}-use`,
-      ...drawRules(`add rule ${table} ${name}-new`, words.table, variant, false, [
-        `add rule ${table} ${name}-new ct mark set ct mark & ${hex(marks.choiceMask)} . ${keyOf(words.table, variant.target)} map @${variant.target}-picks goto ${name}-store`,
-      ]),
-      `add rule ${table} ${name}-hit ${remember}`, `add rule ${table} ${name}-hit jump ${name}-use`,
-      `add rule ${table} ${name}-hit delete @affinity { ${entry} : ct mark }`, `add rule ${table} ${name}-hit goto ${name}-new`,
-      `add rule ${table} ${name} ct mark set ${keyOf(words.table, variant.target)} map @${variant.target}-pools`,
-      `add rule ${table} ${name} ct mark set ${entry} map @affinity goto ${name}-hit`,
-      `add rule ${table} ${name} goto ${name}-new`,
-      `add element ${table} ${variant.name}-timeouts { ${hex(timeoutClass << marks.timeoutShift)} : goto ${name} }`,
-    );
+    const addRules = (part: string, rules: readonly string[]): void => { for (const rule of rules) lines.push(`add rule ${table} ${name}${part} ${rule}`); };
+    for (const part of ['', '-new', '-hit', '-use', '-store']) lines.push(`add chain ${table} ${name}${part}`);
+    addRules('-use', [
+      ...(variant.isLocal ? [`ct mark set ct mark | ${hex(marks.affinityLocal)}`] : []), ...(variant.isMasqueraded ? [`ct mark set ct mark | ${hex(marks.masquerade)}`] : []),
+      ...(isHashed ? ['meta mark set 0'] : []),
+      `meta l4proto { tcp, udp, sctp } dnat ${words.table} to ct mark & ${hex(marks.affinityKeyMask)} map @affinity-endpoints`,
+    ]);
+    // Of two first connections at once one stores its choice; the other reads it back and follows.
+    addRules('-store', [remember, `ct mark set ${entry} map @affinity goto ${name}-use`, `goto ${name}-use`]);
+    lines.push(...drawRules(`add rule ${table} ${name}-new`, words.table, variant, false, [
+      `add rule ${table} ${name}-new ct mark set ct mark & ${hex(marks.choiceMask)} . ${keyOf(words.table, variant.target)} map @${variant.target}-picks goto ${name}-store`,
+    ]));
+    addRules('-hit', [remember, `jump ${name}-use`, ...hash, `delete @affinity { ${entry} : ct mark }`, `goto ${name}-new`]);
+    addRules('', [`ct mark set ${keyOf(words.table, variant.target)} map @${variant.target}-pools`, ...hash, `ct mark set ${entry} map @affinity goto ${name}-hit`, `goto ${name}-new`]);
+    lines.push(`add element ${table} ${variant.name}-timeouts { ${hex(timeoutClass << marks.timeoutShift)} : goto ${name} }`);
   }
   return `${lines.join('\n')}\n`;
 }

@@ -17,7 +17,7 @@ export interface TraceOptions {
 export interface TraceResult { readonly verdict: 'accept' | 'drop' | 'refuse-rst' | 'refuse-icmp'; readonly endpoint: string | undefined; readonly isMasqueraded: boolean; readonly markAfter: number }
 
 interface Chain { readonly rules: string[][]; readonly hook: string | undefined }
-interface State { packet: Packet; mark: number; endpoint: string | undefined; options: TraceOptions; hook: string; isMasqueraded: boolean }
+interface State { packet: Packet; mark: number; packetMark: number; endpoint: string | undefined; options: TraceOptions; hook: string; isMasqueraded: boolean }
 type Verdict = 'accept' | 'drop' | 'refuse-rst' | 'refuse-icmp' | 'return' | undefined;
 
 const latin1 = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
@@ -67,13 +67,13 @@ export class NftTracer {
 
   /** Walks the first packet of a connection through every hook that it meets. */
   trace(packet: Packet, options: TraceOptions): TraceResult {
-    const state: State = { packet, mark: 0, endpoint: undefined, options, hook: packet.isFromHost ? 'output' : 'prerouting', isMasqueraded: false };
+    const state: State = { packet, mark: 0, packetMark: 0, endpoint: undefined, options, hook: packet.isFromHost ? 'output' : 'prerouting', isMasqueraded: false };
     const first = this.#hook(state);
     if (first !== 'accept') return { verdict: first, endpoint: undefined, isMasqueraded: false, markAfter: 0 };
     const target = state.endpoint?.replace(/ \d+$/, '') ?? packet.destination;
     state.hook = options.isLocalAddress(target) && !packet.isFromHost ? 'input' : 'postrouting';
     const verdict = this.#hook(state);
-    return { verdict, endpoint: state.endpoint, isMasqueraded: state.isMasqueraded, markAfter: state.mark };
+    return { verdict, endpoint: state.endpoint, isMasqueraded: state.isMasqueraded, markAfter: state.mark | state.packetMark };
   }
 
   #hook(state: State): Exclude<Verdict, 'return' | undefined> {
@@ -122,6 +122,9 @@ export class NftTracer {
       if (/^dnat (ip|ip6) to /.test(rest)) { take(3); if (this.#dnat(until('map'), take(1)[0] ?? '', state)) return 'accept'; return undefined; }
       if (rest.startsWith('update @affinity ')) { this.#update(rest, state); at = rule.indexOf('}', at) + 1; continue; }
       if (rest.startsWith('delete @affinity ')) { this.#affinity.delete(this.#key(/\{ (.*?) :/.exec(rest)?.[1] ?? '', state)); at = rule.indexOf('}', at) + 1; continue; }
+      if (rest === 'meta mark set 0') { state.packetMark = 0; return undefined; }
+      const hash = /^meta mark set jhash (.*) mod 2147483647 seed \S+$/.exec(rest);
+      if (hash !== null) { state.packetMark = hashOf(this.#key(hash[1] ?? '', state)); return undefined; }
       if (rest.startsWith('ct mark set ')) { take(3); const end = endOfSet(rule, at); if (!this.#setMark(rule.slice(at, end).join(' '), state)) return undefined; at = end; continue; }
       const vmap = /^ct mark & (\S+) vmap (@\S+|\{ .* \})$/.exec(rest);
       if (vmap !== null) return this.#vmap(Number(vmap[1]), vmap[2] ?? '', state, depth);
@@ -192,6 +195,7 @@ export class NftTracer {
   #part(part: string, state: State): string {
     const masked = /^ct mark & (\S+)$/.exec(part);
     if (masked !== null) return word((state.mark & Number(masked[1])) >>> 0);
+    if (part === 'meta mark') return word(state.packetMark);
     if (part === 'meta l4proto') return `${String.fromCharCode(protocolNumbers[state.packet.protocol])}\0\0\0`;
     if (part === 'th dport') return portOctets(state.packet.port);
     if (/^ip6? saddr$/.test(part)) return latin1(parseIP(state.packet.source)?.bytes ?? new Uint8Array());
@@ -231,6 +235,13 @@ function parseVerdicts(text: string): Map<number, string> {
     map.set(Number(key) >>> 0, action.trim());
   }
   return map;
+}
+
+/** Any hash will do: only equality counts. */
+function hashOf(text: string): number {
+  let hash = 7;
+  for (const character of text) hash = (hash * 31 + character.charCodeAt(0)) % 2_147_483_647;
+  return hash;
 }
 
 function formatV6(octets: readonly number[]): string {
