@@ -4,7 +4,6 @@
 
 import { canonicalIP } from '../../../api/address.ts';
 import { isNotFound } from '../../../api/errors.ts';
-import { objectKey } from '../../../api/meta.ts';
 import { resources } from '../../../api/resources.ts';
 import type { LoadBalancerIngress, Service } from '../../../api/types.ts';
 import type { Controller, ControllerContext } from '../context.ts';
@@ -116,6 +115,6 @@ function askedFor(service: Service): string[] {
 }
 
 function portsOf(service: Service): PortSet {
-  const local = service.spec?.externalTrafficPolicy === 'Local' ? [`local ${objectKey(service)}`] : [];
+  const local = service.spec?.externalTrafficPolicy === 'Local' ? ['local'] : [];
   return new Set([...(service.spec?.ports ?? []).map((port) => `${port.protocol ?? 'TCP'}/${port.port}`), ...local]);
 }
