@@ -101,7 +101,7 @@ export function validateUpdate(object: KubeObject, old: KubeObject, context: Val
   validateMetadataUpdate(object, old, problems);
   if (context.subresource === 'status') row?.status?.(object, problems, old);
   else {
-    row?.update?.(object, old, problems);
+    if (context.subresource !== 'binding' && context.subresource !== 'ephemeralcontainers') row?.update?.(object, old, problems);
     row?.create?.(object, problems, context, false);
   }
   if (context.custom !== undefined) problems.causes.push(...context.custom.validate(object, old));
