@@ -5,6 +5,7 @@ import { systemClock, type Clock } from '../api/clock.ts';
 import { NetloomError } from '../api/errors.ts';
 import { silentLog, type Log } from '../api/log.ts';
 import { isDnsSubdomain } from '../api/meta.ts';
+import type { StorageLimits } from './storage/store.ts';
 
 /** Options of `start`; every one can be left out. */
 export interface StartOptions {
@@ -41,6 +42,8 @@ export interface StartOptions {
   /** File for the audit log, one JSON line per write and refused request; off by default. */
   auditLog?: string | undefined;
   limits?: Partial<ServerLimits> | undefined;
+  /** Bounds of the store and its watch history. */
+  storageLimits?: Partial<StorageLimits> | undefined;
   clock?: Clock | undefined;
   log?: Log | undefined;
 }
@@ -65,12 +68,12 @@ export interface ControlConfig {
   readonly bind: string; readonly port: number; readonly serviceCIDRs: readonly string[]; readonly podCIDR: string; readonly clusterDomain: string;
   readonly loadBalancerPool: readonly string[]; readonly kubeconfigOut: string | undefined; readonly dnsServiceIP: string; readonly isControllersOn: boolean;
   readonly externalIPRanges: readonly string[]; readonly names: readonly string[]; readonly nodePortRange: readonly [number, number]; readonly auditLog: string | undefined;
-  readonly limits: ServerLimits; readonly clock: Clock; readonly log: Log;
+  readonly limits: ServerLimits; readonly storageLimits: Partial<StorageLimits> | undefined; readonly clock: Clock; readonly log: Log;
 }
 
 const knownOptions = new Set<keyof StartOptions>([
   'dataDir', 'ephemeral', 'store', 'bind', 'port', 'serviceCIDRs', 'podCIDR', 'clusterDomain', 'loadBalancerPool', 'kubeconfigOut', 'dnsServiceIP', 'isControllersOn',
-  'externalIPRanges', 'names', 'nodePortRange', 'auditLog', 'limits', 'clock', 'log',
+  'externalIPRanges', 'names', 'nodePortRange', 'auditLog', 'limits', 'storageLimits', 'clock', 'log',
 ]);
 
 /** Fills in defaults. Throws ConfigInvalid that names every problem. */
@@ -97,7 +100,7 @@ export function parseConfig(options: StartOptions): ControlConfig {
     dataDir: options.ephemeral === true && options.dataDir === undefined ? undefined : options.dataDir, isEphemeral: store.kind === 'memory', store, bind, port, serviceCIDRs, podCIDR, clusterDomain,
     loadBalancerPool: options.loadBalancerPool ?? [], kubeconfigOut: options.kubeconfigOut, dnsServiceIP, isControllersOn: options.isControllersOn ?? true,
     externalIPRanges: options.externalIPRanges ?? [], names: options.names ?? [], nodePortRange: options.nodePortRange ?? ([30_000, 32_767] as const), auditLog: options.auditLog,
-    limits: { ...defaultServerLimits, ...options.limits }, clock: options.clock ?? systemClock, log: options.log ?? silentLog,
+    limits: { ...defaultServerLimits, ...options.limits }, storageLimits: options.storageLimits, clock: options.clock ?? systemClock, log: options.log ?? silentLog,
   });
 }
 

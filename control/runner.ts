@@ -15,6 +15,7 @@ import { admissionChain, type Admission } from './admission/chain.ts';
 import { Certificates, type KeyPair } from './certificates.ts';
 import { nthAddress, parseConfig, type ControlConfig, type StartOptions } from './config.ts';
 import { ensureBootstrapObjects } from './controllers/bootstrap/bootstrap.ts';
+import { Leadership } from './leadership.ts';
 import { registerControlMetrics } from './metrics.ts';
 import { ApiServer } from './server/api-server.ts';
 import { Audit } from './server/audit.ts';
@@ -36,6 +37,7 @@ import { NodeLink } from './server/subresources/node-link.ts';
 import { tokenHandler } from './server/subresources/token.ts';
 import { makeHooks } from './server/verbs/hooks.ts';
 import { WatchSet } from './server/verbs/watch-set.ts';
+import { sharedKeys } from './shared-keys.ts';
 import type { ControlPlane, Identity, NodeCredentials } from './start.ts';
 import { openStorage } from './storage/open.ts';
 import type { Storage, StoreWatch } from './storage/store.ts';
@@ -53,6 +55,7 @@ export class ControlPlaneRunner implements ControlPlane {
   readonly #config: ControlConfig;
   #running: Running | undefined;
   #isReady = false;
+  #leadership: Leadership | undefined;
   kubeconfigPath = '';
 
   constructor(options: StartOptions) { this.#config = parseConfig(options); }
@@ -79,9 +82,9 @@ export class ControlPlaneRunner implements ControlPlane {
       chmodSync(config.dataDir, 0o700);
     }
     const { kind, endpoints } = config.store;
-    const storage = await openStorage({ kind, clock: config.clock, log: config.log, ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }), ...(kind === 'etcd' ? { endpoints } : {}) });
+    const storage = await openStorage({ kind, clock: config.clock, log: config.log, ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }), ...(kind === 'etcd' ? { endpoints } : {}), ...(config.storageLimits === undefined ? {} : { limits: config.storageLimits }) });
     try {
-      this.#running = this.#assemble(storage, new Certificates({ dataDir: config.dataDir, clock: config.clock }));
+      this.#running = this.#assemble(storage, new Certificates({ dataDir: config.dataDir, clock: config.clock, ...(kind === 'etcd' ? { shared: await sharedKeys(storage, config.clock) } : {}) }));
       await this.#running.listener.start();
       await ensureBootstrapObjects(this.#client('system:kube-controller-manager'), { serviceCIDRs: config.serviceCIDRs, dnsServiceIP: config.dnsServiceIP, apiPort: this.port });
     } catch (error) {
@@ -91,6 +94,8 @@ export class ControlPlaneRunner implements ControlPlane {
       throw error;
     }
     this.#running.cleanup.start();
+    this.#leadership = new Leadership({ config, storage, caPem: this.caPem, port: this.port, address: this.address, transport: (user) => this.transport({ user, groups: [groupMasters] }) });
+    await this.#leadership.start();
     this.#writeKubeconfig();
     this.#isReady = true;
     config.log.info('control plane serves', { url: this.url, store: kind });
@@ -197,7 +202,7 @@ export class ControlPlaneRunner implements ControlPlane {
     return token.token;
   }
 
-  whenReady(): Promise<void> { return Promise.resolve(); }
+  whenReady(): Promise<void> { return this.#leadership?.whenReady() ?? Promise.resolve(); }
 
   registerMetrics(registry: MetricsRegistry): void {
     const { storage, counters, limiter, watches, listener, server, audit } = this.#r;
@@ -207,13 +212,15 @@ export class ControlPlaneRunner implements ControlPlane {
   health(): { ok: boolean; detail?: string } {
     if (this.#running === undefined || !this.#isReady) return { ok: false, detail: 'starting' };
     const stats = this.#running.storage.stats();
-    return stats.isWritable ? { ok: true } : { ok: false, detail: stats.detail ?? 'the store takes no writes' };
+    if (!stats.isWritable) return { ok: false, detail: stats.detail ?? 'the store takes no writes' };
+    return this.#leadership?.health() ?? { ok: true };
   }
 
   async stop(): Promise<void> {
     const running = this.#running;
     if (running === undefined) return;
     this.#isReady = false;
+    await this.#leadership?.stop();
     const { server, watches, listener, admission, rbacWatches, audit, storage } = running;
     const drained = server.drain();
     watches.endAll();

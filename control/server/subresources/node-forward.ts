@@ -8,7 +8,7 @@ import { NetloomError } from '../../../api/errors.ts';
 import type { Node, Pod } from '../../../api/types.ts';
 import type { RequestContext } from '../context.ts';
 import { badRequest } from '../errors.ts';
-import { drained } from '../http/respond.ts';
+import { drained, sendText } from '../http/respond.ts';
 import { isTrue } from '../request-info.ts';
 import { getStored } from '../verbs/read.ts';
 import type { NodeLink } from './node-link.ts';
@@ -25,32 +25,33 @@ export function nodeForwarder(link: NodeLink): (context: RequestContext) => Prom
     const pod = getStored(context).object as Pod;
     const isLog = context.info.subresource === 'log';
     if (isLog && context.info.verb !== 'get') throw new NetloomError('MethodNotAllowed', 'the server does not allow this method on the requested resource', { source: 'downstream' });
-    const target = agentTarget(context, pod);
+    const path = agentTarget(context, pod);
     const nodeName = pod.spec?.nodeName ?? '';
     if (nodeName === '') {
       if (!isLog) throw badRequest(`pod ${pod.metadata.name} does not have a host assigned`);
-      // Kubernetes answers an empty log for a Pod that was not placed yet.
-      throw badRequest(`container ${JSON.stringify(target.container)} in pod ${JSON.stringify(pod.metadata.name)} is waiting to start: the pod is not placed on a node yet`);
+      // A Pod that was not placed yet has an empty log.
+      sendText({ exchange: context.exchange, warnings: context.warnings }, 200, '', 'text/plain');
+      return;
     }
     if (!isLog && context.exchange.upgrade === undefined) throw badRequest('Upgrade request required');
     const node = context.server.storage.get('nodes', nodeName)?.object as Node | undefined;
     const socket = await link.open(node, nodeName);
-    if (isLog) await relayLog(context, socket, target.path);
-    else await tunnel(context, socket, target.path);
+    if (isLog) await relayLog(context, socket, path);
+    else await tunnel(context, socket, path);
   };
 }
 
 /** Path on the agent; picks and checks the container. */
-function agentTarget(context: RequestContext, pod: Pod): { path: string; container: string } {
+function agentTarget(context: RequestContext, pod: Pod): string {
   const { info, exchange } = context;
   const query = new URLSearchParams(exchange.query);
   const base = `/${agentActions[info.subresource]}/${encodeURIComponent(info.namespace)}/${encodeURIComponent(info.name)}`;
-  if (info.subresource === 'portforward') return { path: `${base}${query.size > 0 ? `?${query}` : ''}`, container: '' };
+  if (info.subresource === 'portforward') return `${base}${query.size > 0 ? `?${query}` : ''}`;
   if (info.subresource === 'exec' && query.getAll('command').filter((word) => word !== '').length === 0) throw badRequest('you must specify at least 1 command for the container');
   if (info.subresource === 'log') checkLogQuery(query);
   const container = pickContainer(pod, query.get('container') ?? '');
   query.set('container', container);
-  return { path: `${base}${info.subresource === 'log' ? `/${encodeURIComponent(container)}` : ''}?${query}`, container };
+  return `${base}${info.subresource === 'log' ? `/${encodeURIComponent(container)}` : ''}?${query}`;
 }
 
 function pickContainer(pod: Pod, wanted: string): string {

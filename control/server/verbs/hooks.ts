@@ -5,7 +5,7 @@ import { parseCIDR } from '../../../api/address.ts';
 import { formatTime, type Clock } from '../../../api/clock.ts';
 import type { KubeObject, StatusCause } from '../../../api/types.ts';
 import type { Admission } from '../../admission/chain.ts';
-import type { AdmissionRequest, AdmissionResult } from '../../admission/types.ts';
+import { isTrusted, type AdmissionRequest, type AdmissionResult } from '../../admission/types.ts';
 import { applyDefaults } from '../../defaults/defaults.ts';
 import { serverSideApply, trackUpdate } from '../../patch/apply/managers.ts';
 import { groupVersion, type ResourceInfo } from '../../resources.ts';
@@ -13,6 +13,7 @@ import type { CompiledCrd } from '../../schema/crd.ts';
 import { schemaFor } from '../../schema/load.ts';
 import type { Schema } from '../../schema/schema.ts';
 import { validateCreate, validateUpdate } from '../../validation/validate.ts';
+import type { UserInfo } from '../auth/user.ts';
 import type { Registry } from '../registry.ts';
 import type { WriteOptions } from './write-options.ts';
 
@@ -26,8 +27,8 @@ export interface WriteHooks {
   /** Server-side apply. Throws Conflict with causes. */
   apply(request: OwnershipRequest & { live: KubeObject | undefined; applied: KubeObject }): KubeObject;
   admit(request: AdmissionRequest): Promise<AdmissionResult>;
-  validateCreate(object: KubeObject, resource: ResourceInfo): StatusCause[];
-  validateUpdate(object: KubeObject, old: KubeObject, resource: ResourceInfo, subresource: string): StatusCause[];
+  validateCreate(object: KubeObject, resource: ResourceInfo, user: UserInfo): StatusCause[];
+  validateUpdate(object: KubeObject, old: KubeObject, resource: ResourceInfo, user: UserInfo, subresource: string): StatusCause[];
 }
 
 export interface HooksOptions { registry: Registry; admission: Admission; serviceCIDRs: readonly string[]; podCIDR: string; clock: Clock }
@@ -37,7 +38,10 @@ export function makeHooks(options: HooksOptions): WriteHooks {
   const { registry } = options;
   const families = options.serviceCIDRs.flatMap((text) => parseCIDR(text)?.family ?? []);
   const podRange = parseCIDR(options.podCIDR);
-  const context = { families, isPodAddress: (ip: string): boolean => podRange?.contains(ip) === true };
+  const ordinary = { families, isPodAddress: (ip: string): boolean => podRange?.contains(ip) === true };
+  // The API server publishes its own address, which is loopback unless it was bound to another one.
+  const own = { families, isPodAddress: (): boolean => true };
+  const contextOf = (user: UserInfo): typeof ordinary => (isTrusted(user) ? own : ordinary);
   const schemaOfObject = (object: KubeObject, resource: ResourceInfo): Schema | undefined => registry.compiled(resource)?.schema ?? schemaFor(object.apiVersion ?? '', object.kind ?? '');
   const customOf = (resource: ResourceInfo): { custom?: CompiledCrd } => {
     const custom = registry.compiled(resource);
@@ -58,8 +62,8 @@ export function makeHooks(options: HooksOptions): WriteHooks {
       live, applied, schema: schemaOfObject(applied, resource), manager: fieldManager, force: force === true, subresource, now: formatTime(options.clock.nowMs()), ignore: ignoredFields(resource, subresource),
     }).object,
     admit: (request) => options.admission.admit(request),
-    validateCreate: (object, resource) => validateCreate(object, { ...context, ...customOf(resource) }),
-    validateUpdate: (object, old, resource, subresource) => validateUpdate(object, old, { ...context, subresource, ...customOf(resource) }),
+    validateCreate: (object, resource, user) => validateCreate(object, { ...contextOf(user), ...customOf(resource) }),
+    validateUpdate: (object, old, resource, user, subresource) => validateUpdate(object, old, { ...contextOf(user), subresource, ...customOf(resource) }),
   };
 }
 

@@ -65,7 +65,7 @@ async function createOnce(context: RequestContext, prepared: Whole, options: Wri
   const admitted = await hooks.admit({ operation: 'create', subresource: '', resource, object: owned, old: undefined, userInfo: user, dryRun: options.isDryRun });
   try {
     context.warnings.push(...admitted.warnings);
-    throwCauses(resource, admitted.object, hooks.validateCreate(admitted.object, resource));
+    throwCauses(resource, admitted.object, hooks.validateCreate(admitted.object, resource, user));
     const object = admitted.object;
     if (options.isDryRun) {
       if (storage.get(resource.storage, key) !== undefined) throw existsError(resource, prepared.metadata.name);
