@@ -12,11 +12,13 @@ import { resources } from '../api/resources.ts';
 import type { ServiceView } from '../api/services.ts';
 import type { WorkerChannel } from '../api/workers.ts';
 import { BackendSet } from './backend-set.ts';
+import { planCertificates, type CertificatePlan } from './certificates.ts';
 import { Claims, type HostOwnership } from './claims.ts';
 import { isOurs } from './classes.ts';
 import { EventWriter } from './events.ts';
 import { planIngress, type PlanFault } from './plan.ts';
 import type { FromWorker, HostSpec, ListenMessage, RouteSpec, UpdateMessage } from './protocol.ts';
+import { makeSelfSigned } from './self-signed.ts';
 import { StatusWriter } from './status.ts';
 
 export interface IngressControllerOptions {
@@ -47,6 +49,9 @@ export class IngressController {
   #isFirstServed = false;
   #fallback: RouteSpec | null = null;
   #generation = 0;
+  #isTlsDirty = true;
+  #certificates: CertificatePlan = { specs: [], expiries: new Map() };
+  #defaultCertificate: { certPem: string; keyPem: string } | undefined;
   #isScheduled = false;
   #isStarted = false;
   #listen: ListenMessage | undefined;
@@ -128,7 +133,13 @@ export class IngressController {
 
   #markIngress(key: string): void { this.#dirtyIngresses.add(key); this.#schedule(); }
 
-  #markSecret(_key: string): void { /* read by TLS and policies */ }
+  /** Certificates, credentials and client CAs come from Secrets: plan again what names this one. */
+  #markSecret(key: string): void {
+    for (const plan of this.#claims.plans()) {
+      if (plan.tls.some((item) => item.secretKey === key)) { this.#isTlsDirty = true; this.#schedule(); }
+      if (plan.annotations.secretKeys.includes(key)) this.#markIngress(plan.key);
+    }
+  }
 
   #schedule(): void {
     if (this.#isScheduled || !this.#isStarted) return;
@@ -154,12 +165,26 @@ export class IngressController {
     }
     if (isFallbackDirty) this.#fallback = this.#claims.fallback();
     const backends = this.#backends.collect();
-    if (hosts.length === 0 && backends.length === 0 && !isFallbackDirty) return;
+    const certificates = this.#isTlsDirty ? this.#planTls() : undefined;
+    if (hosts.length === 0 && backends.length === 0 && !isFallbackDirty && certificates === undefined) return;
     const update: UpdateMessage = {
       type: 'update', isFull: false, generation: ++this.#generation, hosts, backends, workerCount: this.#options.workers.count,
-      ...(isFallbackDirty ? { fallback: this.#fallback } : {}),
+      ...(isFallbackDirty ? { fallback: this.#fallback } : {}), ...certificates,
     };
     this.#options.workers.broadcast(update);
+  }
+
+  #planTls(): Pick<UpdateMessage, 'certificates' | 'defaultCertificate' | 'clientAuths'> {
+    const { informers, clock } = this.#options;
+    this.#isTlsDirty = false;
+    this.#certificates = planCertificates(this.#claims.plans(), (key) => informers.secrets.store.get(key), clock.nowMs(), (key, fault) => this.#tell(key, fault));
+    return this.#tlsState();
+  }
+
+  #tlsState(): Pick<UpdateMessage, 'certificates' | 'defaultCertificate' | 'clientAuths'> {
+    this.#defaultCertificate ??= makeSelfSigned(['netloom.invalid'], this.#options.clock.nowMs());
+    const clientAuths = [...this.#claims.plans()].flatMap((plan) => (plan.annotations.clientAuth === undefined ? [] : plan.hosts.map((host) => [host, plan.annotations.clientAuth!] as const)));
+    return { certificates: this.#certificates.specs, defaultCertificate: this.#defaultCertificate, clientAuths };
   }
 
   #planOne(key: string): Set<string> {
@@ -170,6 +195,8 @@ export class IngressController {
     const plan = isServed ? planIngress(ingress) : undefined;
     if (ingress === undefined) this.#status.forget(key); else this.#status.update(key, ingress, isServed);
     this.#backends.replaceUser(key, plan?.needs);
+    const before = this.#claims.plan(key);
+    if ((before?.tls.length ?? 0) > 0 || (plan?.tls.length ?? 0) > 0 || before?.annotations.clientAuth !== plan?.annotations.clientAuth) this.#isTlsDirty = true;
     const dirty = this.#claims.set(key, plan);
     for (const fault of plan?.faults ?? []) this.#tell(key, fault);
     return dirty;
@@ -183,7 +210,7 @@ export class IngressController {
   #fullUpdate(): UpdateMessage {
     return {
       type: 'update', isFull: true, generation: this.#generation, hosts: [...this.#hostSpecs], backends: [...this.#backends.all()],
-      fallback: this.#fallback, workerCount: this.#options.workers.count,
+      fallback: this.#fallback, workerCount: this.#options.workers.count, ...this.#tlsState(),
     };
   }
 

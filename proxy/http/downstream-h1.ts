@@ -23,6 +23,8 @@ const halfCloseGraceMs = 500;
 
 export class DownstreamH1 implements Downstream {
   version = 1;
+  /** Takes over when the client's first bytes are the HTTP/2 preface. */
+  onPreface: ((bytes: Buffer) => void) | undefined = undefined;
   readonly socket: net.Socket;
   readonly localPort: number;
   readonly #engine: HttpEngine;
@@ -93,7 +95,14 @@ export class DownstreamH1 implements Downstream {
       this.#held = bytes;
       return;
     }
-    if (result !== headComplete) { this.#refuse(result); return; }
+    if (result !== headComplete) {
+      if (result === 505 && this.#requestCount === 0 && this.onPreface !== undefined && bytes.latin1Slice(0, 16) === 'PRI * HTTP/2.0\r\n') {
+        this.#state = stateClosed;
+        engine.deadlines.stop(this.#deadline);
+        this.onPreface(bytes);
+      } else this.#refuse(result);
+      return;
+    }
     this.#isHeadBegun = false;
     this.#takeRequest(bytes);
   }

@@ -16,11 +16,13 @@ import { Deadlines } from './deadlines.ts';
 import { DownstreamH1 } from './downstream-h1.ts';
 import { outstandingPerEndpointMax, type Backend, type Endpoint } from './endpoints.ts';
 import type { Exchange, Upstream } from './exchange.ts';
+import { serveH2 } from './h2-front.ts';
 import { headLimits, type HeadLimits } from './request-head.ts';
 import { viaValue } from './request-text.ts';
 import { responseLimits, type ResponseLimits } from './response-head.ts';
 import type { RetryRules, Route, Router } from './route.ts';
 import { UpstreamH1 } from './upstream-h1.ts';
+import { connectH2 } from './upstream-h2.ts';
 
 /** Milliseconds per phase; 0 = off. */
 export interface HttpTimeouts {
@@ -41,7 +43,20 @@ export interface PeerInfo {
   readonly serverName: string | undefined;
   /** Whether this connection's certificate must not serve that host (421). */
   readonly misdirected: ((host: string) => boolean) | undefined;
+  /** What the client proved by a certificate; undefined = the listener did not ask. */
+  readonly clientCertificate: ClientCertificate | undefined;
 }
+export interface ClientCertificate { readonly isVerified: boolean; readonly error: string; readonly subject: string; readonly issuer: string; readonly fingerprint: string; readonly pem: string }
+
+export interface AcceptOptions {
+  scheme: 'http' | 'https'; alpn?: string; serverName?: string | undefined; misdirected?: ((host: string) => boolean) | undefined; clientCertificate?: ClientCertificate | undefined;
+  /** Bytes already read, and what a PROXY protocol header said. */
+  first?: Buffer; peerIP?: string; localPort?: number;
+}
+
+/** What the engine may ask of any open connection. */
+interface Connection { drain(): void; close(): void }
+interface ConnectionSlot { connection: Connection | undefined }
 
 export interface HttpEngineOptions {
   router: Router; clock: Clock; log: Log;
@@ -83,7 +98,7 @@ export class HttpEngine {
   /** The time of the last nowMs(): good enough for deadlines within one turn. */
   nowMsCached = 0;
   readonly #options: HttpEngineOptions;
-  readonly #connections = new Set<DownstreamH1>();
+  readonly #connections = new Set<ConnectionSlot>();
   readonly #perSource = new Map<string, number>();
   #retryTokens = retryBudgetMax;
   #dateLine = '';
@@ -126,22 +141,29 @@ export class HttpEngine {
     return this.#dateLine;
   }
 
-  /** Serves one accepted socket with HTTP/1.1 until it closes. */
-  accept(socket: net.Socket, options: { scheme: 'http' | 'https'; serverName?: string; misdirected?: (host: string) => boolean; first?: Buffer; peerIP?: string; localPort?: number }): void {
+  /** Serves one accepted socket until it closes: HTTP/1.1, or HTTP/2 when ALPN or the client's first bytes say so. */
+  accept(socket: net.Socket, options: AcceptOptions): void {
     const ip = options.peerIP ?? plainIP(socket.remoteAddress ?? '');
+    socket.on('error', () => {});
     if (!this.#admit(ip)) { socket.destroy(); return; }
-    const peer = makePeer(ip, options.scheme, options.localPort ?? socket.localPort ?? 0, this.#options.isTrusted?.(ip) ?? false, options.serverName, options.misdirected);
-    const connection = new DownstreamH1(this, socket, peer);
-    this.#connections.add(connection);
+    const peer = makePeer(ip, options, options.localPort ?? socket.localPort ?? 0, this.#options.isTrusted?.(ip) ?? false);
+    const slot: ConnectionSlot = { connection: undefined };
+    this.#connections.add(slot);
     this.observer.gauge('connections', 1);
+    socket.on('close', () => this.#leave(slot, ip));
+    if (options.alpn === 'h2') { slot.connection = serveH2(this, socket, peer); return; }
+    const connection = new DownstreamH1(this, socket, peer);
+    slot.connection = connection;
+    connection.onPreface = (bytes) => {
+      for (const event of ['data', 'drain', 'end']) socket.removeAllListeners(event);
+      socket.pause();
+      socket.unshift(bytes);
+      slot.connection = serveH2(this, socket, peer);
+    };
     socket.on('data', (bytes: Buffer) => connection.onBytes(bytes));
     socket.on('drain', () => connection.onDrain());
     socket.on('end', () => connection.onEnd());
-    socket.on('error', () => {});
-    socket.on('close', () => {
-      connection.onClose();
-      this.#leave(connection, ip);
-    });
+    socket.on('close', () => connection.onClose());
     if (options.first !== undefined && options.first.length > 0) connection.onBytes(options.first);
   }
 
@@ -154,8 +176,8 @@ export class HttpEngine {
     return true;
   }
 
-  #leave(connection: DownstreamH1, ip: string): void {
-    this.#connections.delete(connection);
+  #leave(slot: ConnectionSlot, ip: string): void {
+    this.#connections.delete(slot);
     this.observer.gauge('connections', -1);
     const count = this.#perSource.get(ip) ?? 1;
     if (count <= 1) this.#perSource.delete(ip); else this.#perSource.set(ip, count - 1);
@@ -170,9 +192,11 @@ export class HttpEngine {
 
   /** Takes an idle connection of the endpoint or opens one, and sends the exchange's request on it. */
   connect(exchange: Exchange, endpoint: Endpoint): Upstream {
+    exchange.sentMs = this.nowMsCached;
+    const { protocol } = endpoint.backend;
+    if (protocol === 'h2c' || protocol === 'h2') return connectH2(this, exchange, endpoint);
     const idle = endpoint.takeIdle() as UpstreamH1 | undefined;
     const upstream = idle ?? new UpstreamH1(this, endpoint);
-    exchange.sentMs = this.nowMsCached;
     upstream.send(exchange, idle !== undefined, this.nowMsCached);
     return upstream;
   }
@@ -208,7 +232,7 @@ export class HttpEngine {
   /** From now on answers end their connection; idle connections close. */
   drain(): void {
     this.isDraining = true;
-    for (const connection of this.#connections) connection.drain();
+    for (const slot of this.#connections) slot.connection?.drain();
   }
 
   /** Drains, waits up to `drainMs`, then closes what is left. */
@@ -220,7 +244,7 @@ export class HttpEngine {
       await this.#whenIdle.promise;
       timer.cancel();
     }
-    for (const connection of this.#connections) connection.close();
+    for (const slot of this.#connections) slot.connection?.close();
     this.deadlines.close();
   }
 }
@@ -228,9 +252,10 @@ export class HttpEngine {
 function plainIP(ip: string): string { return ip.startsWith('::ffff:') ? ip.slice(7) : ip; }
 
 /** Builds the per-connection part of the forwarded fields once. */
-export function makePeer(ip: string, scheme: 'http' | 'https', localPort: number, isTrusted: boolean, serverName: string | undefined, misdirected: ((host: string) => boolean) | undefined): PeerInfo {
+function makePeer(ip: string, options: AcceptOptions, localPort: number, isTrusted: boolean): PeerInfo {
+  const { scheme, serverName, misdirected, clientCertificate } = options;
   return {
-    ip, scheme, localPort, isTrusted, serverName, misdirected,
+    ip, scheme, localPort, isTrusted, serverName, misdirected, clientCertificate,
     forwardedFields: `X-Forwarded-For: ${ip}\r\nX-Forwarded-Proto: ${scheme}\r\nX-Forwarded-Port: ${localPort}\r\nX-Real-IP: ${ip}\r\nVia: ${viaValue}\r\n`,
   };
 }

@@ -133,7 +133,7 @@ export class Exchange {
     const route = engine.router.match(target.host, target.path, this);
     if (route === undefined) { engine.answers.noRoute(this); return; }
     this.route = route;
-    if (this.peer.misdirected !== undefined && this.peer.misdirected(target.host)) { engine.answers.send(this, 421, 'misdirected', 'this connection does not serve that host'); return; }
+    if (this.down.version === 2 && this.peer.misdirected?.(target.host) === true) { engine.answers.send(this, 421, 'misdirected', 'this connection does not serve that host'); return; }
     if (route.policy !== undefined && !runPolicy(this, route.policy)) return;
     this.forward();
   }

@@ -1,14 +1,14 @@
 // A byte tunnel between client and endpoint after a 101 that answers a request for it (rule 105, P-8): early bytes of
 // both sides first, backpressure both ways, half-close passed on, idle limit. Called by downstream-h1.ts.
 
-import type net from 'node:net';
+import type { Duplex } from 'node:stream';
 import { Deadline } from './deadlines.ts';
 import type { HttpEngine } from './engine.ts';
 import type { Upstream } from './exchange.ts';
 import { UpstreamH1 } from './upstream-h1.ts';
 
 /** Joins both sockets until both directions have ended; then calls `onDone` once. */
-export function runTunnel(engine: HttpEngine, client: net.Socket, upstream: Upstream, early: Buffer, held: Buffer | undefined, onDone: () => void): void {
+export function runTunnel(engine: HttpEngine, client: Duplex, upstream: Upstream, early: Buffer, held: Buffer | undefined, onDone: () => void): void {
   if (!(upstream instanceof UpstreamH1)) { upstream.close(); client.destroy(); onDone(); return; }
   const server = upstream.socket;
   let isDone = false;
