@@ -151,7 +151,7 @@ async function updateOnce(context: RequestContext, options: WriteOptions, part: 
   let isKept = false;
   try {
     context.warnings.push(...admitted.warnings);
-    throwCauses(resource, admitted.object, hooks.validateUpdate(admitted.object, old, resource, part === 'other' ? info.subresource : subresource));
+    throwCauses(resource, admitted.object, hooks.validateUpdate(admitted.object, old, resource, user, part === 'other' ? info.subresource : subresource));
     const next = admitted.object;
     if (options.isDryRun) return { object: next, stored: undefined, isCreated: false };
     if (completesDeletion(next, resource)) return { object: await commitDeletion(context, live, next), stored: undefined, isCreated: false };
