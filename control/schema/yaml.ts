@@ -19,7 +19,7 @@ export function parseYaml(text: string): ParsedYaml {
   library ??= createRequire(import.meta.url)('yaml') as typeof Yaml;
   try {
     const lines = new library.LineCounter();
-    const document = library.parseDocument(text, { version: '1.1', uniqueKeys: false, lineCounter: lines, customTags: (tags) => tags.filter(isKept), logLevel: 'silent' });
+    const document = library.parseDocument(text, { version: '1.1', uniqueKeys: false, lineCounter: lines, customTags: (tags) => tags.filter(isKept), logLevel: 'error' });
     const problem = document.errors[0];
     if (problem !== undefined) throw unreadable(problem.message.split('\n')[0] ?? 'not YAML');
     const duplicates: string[] = [];

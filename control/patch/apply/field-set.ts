@@ -29,6 +29,16 @@ export function isEmptySet(node: FieldNode | undefined): boolean {
   return true;
 }
 
+/** The same set without branches that hold no member. */
+export function compactSet(node: FieldNode): FieldNode {
+  const out: FieldNode = { isMember: node.isMember, children: new Map() };
+  for (const [step, child] of node.children) {
+    const less = compactSet(child);
+    if (less.isMember || less.children.size > 0) out.children.set(step, less);
+  }
+  return out;
+}
+
 /** All members of both. */
 export function unionSets(a: FieldNode, b: FieldNode): FieldNode {
   const out: FieldNode = { isMember: a.isMember || b.isMember, children: new Map() };
@@ -90,7 +100,7 @@ export function withoutPath(node: FieldNode, path: readonly string[]): FieldNode
 /** The fieldsV1 object. Steps are sorted, so that equal sets give equal JSON. */
 export function toFieldsV1(node: FieldNode): Record<string, unknown> {
   const out: Record<string, unknown> = {};
-  const steps = [...node.children.keys()].sort();
+  const steps = [...node.children.keys()].filter((step) => !isEmptySet(node.children.get(step))).sort();
   if (node.isMember && steps.length > 0) out['.'] = {};
   for (const step of steps) out[step] = toFieldsV1(node.children.get(step) as FieldNode);
   return out;

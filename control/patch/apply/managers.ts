@@ -10,7 +10,7 @@ import type { KubeObject, ManagedFieldsEntry, StatusCause } from '../../../api/t
 import type { Schema } from '../../schema/schema.ts';
 import { cloneJson, equalJson } from '../../schema/schema.ts';
 import type { FieldNode } from './field-set.ts';
-import { differenceSets, equalSets, fromFieldsV1, intersectSets, isEmptySet, memberPaths, newSet, pathText, toFieldsV1, unionSets, withoutPath } from './field-set.ts';
+import { compactSet, differenceSets, equalSets, fromFieldsV1, intersectSets, isEmptySet, memberPaths, newSet, pathText, toFieldsV1, unionSets, withoutPath } from './field-set.ts';
 import type { Comparison } from './walk.ts';
 import { compareValues, fieldsOf, mergeApplied, removeFields } from './walk.ts';
 
@@ -111,9 +111,10 @@ function managerText(entry: Manager): string {
 }
 
 function compare(live: unknown, value: unknown, schema: Schema | undefined): Comparison {
-  const comparison = { added: newSet(), modified: newSet(), removed: newSet() };
+  const found = { added: newSet(), modified: newSet(), removed: newSet() };
   // The root and its metadata, spec and status are there before anything is: they are nobody's.
-  compareValues(live ?? {}, value, schema, comparison);
+  compareValues(live ?? {}, value, schema, found);
+  const comparison = { added: compactSet(found.added), modified: compactSet(found.modified), removed: compactSet(found.removed) };
   for (const set of [comparison.added, comparison.modified]) for (const field of ['metadata', 'spec', 'status']) {
     const node = set.children.get(`f:${field}`);
     if (node !== undefined && node.children.size > 0) node.isMember = false;

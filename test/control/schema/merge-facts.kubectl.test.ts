@@ -95,7 +95,7 @@ describe.skipIf(!hasTool('kubectl'))('kubectl builds the same patch from our doc
   });
 
   test('a document without merge keys would give another patch (the comparison above is not empty)', async () => {
-    const { path, after } = cases[1] as Case;
+    const { after } = cases[1] as Case;
     api.editDocument = (text) => text.replaceAll('x-kubernetes-patch-merge-key', 'x-none').replaceAll('x-kubernetes-patch-strategy', 'y-none');
     api.writes.length = 0;
     await api.kubectl(['apply', '-f', '-'], JSON.stringify(after));
