@@ -151,10 +151,9 @@ function counterOf<L extends string = never>(name: string, help: string, registe
   });
 }
 
-/** A histogram whose buckets are given, not observed: prom-client has no way to set them, so its `get` is replaced. */
+/** A histogram whose buckets are given, not observed: prom-client has no way to set them, so a metric of its shape is registered. */
 function registerHistogram(registers: Registry[], name: string, help: string, buckets: readonly number[], read: () => ReturnType<typeof readHistogram>): void {
-  const metric = new Histogram({ name, help, buckets: [...buckets], registers });
-  const get = (async () => {
+  const get = async (): Promise<object> => {
     const { counts, sum, count } = read();
     let running = 0;
     const values = counts.map((value, index) => {
@@ -162,6 +161,7 @@ function registerHistogram(registers: Registry[], name: string, help: string, bu
       return { labels: { le: buckets[index] ?? '+Inf' }, value: running, metricName: `${name}_bucket` };
     });
     return { name, help, type: 'histogram', aggregator: 'sum', values: [...values, { labels: {}, value: sum, metricName: `${name}_sum` }, { labels: {}, value: count, metricName: `${name}_count` }] };
-  }) as unknown as typeof metric.get;
-  metric.get = get;
+  };
+  const metric = { name, help, type: 'histogram', aggregator: 'sum', get, reset: () => {} };
+  for (const registry of registers) registry.registerMetric(metric as unknown as Histogram);
 }

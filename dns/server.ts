@@ -71,6 +71,9 @@ export class DnsServer {
   get tlsAddresses(): readonly ListenAddress[] { return this.#plan.tls; }
   get httpsAddresses(): readonly ListenAddress[] { return this.#plan.https; }
 
+  /** The DNS threads, for tests that end one. */
+  threads(): ReturnType<WorkerPool['threads']> { return this.#pool.threads(); }
+
   health(): { ok: boolean; detail?: string } {
     if (!this.#isListening) return { ok: false, detail: 'not listening' };
     if (this.#pool.readyCount < this.#pool.count) return { ok: false, detail: 'a DNS thread is restarting' };
