@@ -92,6 +92,8 @@ export function formatIP(bytes: Uint8Array): string {
 
 /** The one spelling under which an address is stored and compared; undefined when it is not an address. */
 export function canonicalIP(text: string): string | undefined {
+  // Strict dotted decimal has one spelling only.
+  if (parseIPv4(text) !== undefined) return text;
   const address = parseIP(text);
   return address === undefined ? undefined : formatIP(address.bytes);
 }

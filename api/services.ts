@@ -181,16 +181,18 @@ export function joinService(key: string, service: Service, slices: ReadonlyMap<s
 function canonicalAll(addresses: readonly string[] | undefined): string[] {
   const result: string[] = [];
   for (const address of addresses ?? []) {
-    const canonical = canonicalIP(trimZeros(address));
+    const canonical = readAddress(address);
     if (canonical !== undefined && !result.includes(canonical)) result.push(canonical);
   }
   return result;
 }
 
-/** Kubernetes reads old spellings with leading zeros as decimal: 010.0.0.1 is 10.0.0.1. */
-function trimZeros(address: string): string {
+/** Canonical text. Kubernetes reads old spellings with blanks or leading zeros as decimal: 010.0.0.1 is 10.0.0.1. */
+function readAddress(address: string): string | undefined {
+  const canonical = canonicalIP(address);
+  if (canonical !== undefined) return canonical;
   const text = address.trim();
-  return /(^|\.)0\d/.test(text) && !text.includes(':') ? text.replace(/(^|\.)0+(?=\d)/g, '$1') : text;
+  return canonicalIP(text.includes(':') ? text : text.replace(/(^|\.)0+(?=\d)/g, '$1'));
 }
 
 function joinPort(serviceKey: string, service: Service, port: ServicePortSpec, slices: ReadonlyMap<string, EndpointSlice>, options: ServiceViewOptions): ServicePort {
@@ -212,7 +214,7 @@ function joinPort(serviceKey: string, service: Service, port: ServicePortSpec, s
 }
 
 function addEndpoint(found: { [family in IPFamily]: Map<string, Endpoint> }, family: IPFamily, raw: SliceEndpoint, port: number, thisNode: string | undefined): void {
-  const ip = canonicalIP(trimZeros(raw.addresses[0] ?? ''));
+  const ip = readAddress(raw.addresses[0] ?? '');
   if (ip === undefined || familyOf(ip) !== family) return;
   const endpoint: Endpoint = {
     ip, port, nodeName: raw.nodeName, zone: raw.zone, hostname: raw.hostname,
