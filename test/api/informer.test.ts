@@ -177,7 +177,7 @@ test('whatever changes, cuts, refusals and compactions happen, the store ends as
       else if (kind === 'refuse') server.refusals = 1;
       else await new Promise((resolve) => { setImmediate(resolve); });
     }
-    await waitFor(() => state(informer.store.values()).join() === state(server.objects.values()).join(), { timeoutMs: 5_000 });
+    await waitFor(() => state(informer.store.values()).join() === state(server.objects.values()).join(), { timeoutMs: 20_000 });
     expect([...seen].map(([key, value]) => `${key.slice(2)}=${value}`).sort()).toEqual(state(server.objects.values()));
     informer.stop();
     server.cut();
