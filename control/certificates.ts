@@ -110,6 +110,22 @@ export class Certificates {
     return this.serverAuthority.issue({ commonName, usages: ['serverAuth'], names, nowMs: this.#clock.nowMs() });
   }
 
+  /** Signs a PKCS#10 request after `check` has accepted its subject. Throws when the request is broken or refused. */
+  async signRequest(pem: string, options: { isServing: boolean; lifeMs: number; check: (subject: { commonName: string; organizations: readonly string[] }) => void }): Promise<string> {
+    // Reading what strangers wrote is the library's job; it is loaded only here, since that takes 100 ms.
+    await import('reflect-metadata');
+    const { Pkcs10CertificateRequest, SubjectAlternativeNameExtension } = await import('@peculiar/x509');
+    const request = new Pkcs10CertificateRequest(pem);
+    if (!await request.verify()) throw new Error('the signature of the request does not hold');
+    const subject = { commonName: request.subjectName.getField('CN')[0] ?? '', organizations: request.subjectName.getField('O') };
+    options.check(subject);
+    const alternative = request.extensions.find((extension) => extension instanceof SubjectAlternativeNameExtension);
+    const names = alternative?.names.items.filter((item) => item.type === 'dns' || item.type === 'ip').map((item) => item.value) ?? [];
+    const publicKey = createPublicKey({ key: Buffer.from(request.publicKey.rawData), format: 'der', type: 'spki' });
+    const authority = options.isServing ? this.serverAuthority : this.clientAuthority;
+    return authority.sign(publicKey, { ...subject, usages: [options.isServing ? 'serverAuth' : 'clientAuth'], names: options.isServing ? names : [], nowMs: this.#clock.nowMs(), lifeMs: options.lifeMs });
+  }
+
   #isFresh(pair: KeyPair): boolean { return Date.parse(new X509Certificate(pair.certPem).validTo) - this.#clock.nowMs() > renewBeforeMs; }
 
   #isSignedBy(pair: KeyPair, authority: Authority): boolean { return new X509Certificate(pair.certPem).verify(createPublicKey(authority.certPem)); }

@@ -25,15 +25,17 @@ import { Authorizer, rbacResources } from './server/auth/authorizer.ts';
 import { BootstrapTokens } from './server/auth/bootstrap-tokens.ts';
 import { ServiceAccountTokens, tokenIssuer } from './server/auth/service-account-tokens.ts';
 import { groupAuthenticated, groupMasters, groupNodes, nodeUserPrefix, type UserInfo } from './server/auth/user.ts';
-import type { ServerParts } from './server/context.ts';
+import type { RequestContext, ServerParts } from './server/context.ts';
 import { inProcessTransport } from './server/http/in-process.ts';
 import { Listener } from './server/http/listener.ts';
+import { joinHandler } from './server/join.ts';
 import { Limiter } from './server/limits.ts';
 import { RequestCounters } from './server/observer.ts';
 import { Paths } from './server/paths.ts';
 import { Registry, type Crd } from './server/registry.ts';
 import { nodeForwarder } from './server/subresources/node-forward.ts';
 import { NodeLink } from './server/subresources/node-link.ts';
+import { signApproved } from './server/subresources/signing.ts';
 import { tokenHandler } from './server/subresources/token.ts';
 import { makeHooks } from './server/verbs/hooks.ts';
 import { WatchSet } from './server/verbs/watch-set.ts';
@@ -56,6 +58,7 @@ export class ControlPlaneRunner implements ControlPlane {
   #running: Running | undefined;
   #isReady = false;
   #leadership: Leadership | undefined;
+  #proxy: ((context: RequestContext) => Promise<void>) | undefined;
   kubeconfigPath = '';
 
   constructor(options: StartOptions) { this.#config = parseConfig(options); }
@@ -127,14 +130,19 @@ export class ControlPlaneRunner implements ControlPlane {
     const audit = new Audit(config.auditLog, clock, log);
     const paths = new Paths({
       registry, caPem: certificates.serverAuthority.certPem, tokenKeys: () => accounts.keys(), tokenIssuer, metrics: async () => (await import('./metrics.ts')).renderMetrics(this),
-      healthChecks: this.#healthChecks(storage), join: () => Promise.reject(new NetloomError('NotFound', 'joining is switched off', { source: 'downstream' })),
+      healthChecks: this.#healthChecks(storage), join: joinHandler(certificates, storage, config),
     });
     const names = this.#names();
-    const later = (): Promise<void> => Promise.reject(new NetloomError('ServiceUnavailable', 'no node agent can be reached', { source: 'api' }));
+    // Loaded at the first use: http-proxy and what it brings are not needed by most.
+    const proxy = async (context: RequestContext): Promise<void> => {
+      const { proxyHandler } = await import('./server/service-proxy.ts');
+      this.#proxy ??= proxyHandler({ podCIDR: config.podCIDR, serviceCIDRs: config.serviceCIDRs, ownAddresses: () => [{ address: this.address, port: this.port }] });
+      await this.#proxy(context);
+    };
     const link = new NodeLink({ ...certificates.client('apiserver-node-client', 'netloom-apiserver', [groupMasters]), caPem: certificates.serverAuthority.certPem, clock, bind: config.bind });
     const server = new ApiServer({
       parts, authenticator: new Authenticator(tokens, accounts), authorizer, limiter, paths, audit, observer: counters, isKnownHost: knownHosts(names),
-      createToken: tokenHandler(accounts), forwardToNode: nodeForwarder(link), proxy: later,
+      createToken: tokenHandler(accounts), forwardToNode: nodeForwarder(link), proxy, onApproval: (name) => signApproved(parts, certificates, name),
     });
     const serving = certificates.serving(names);
     const listener = new Listener({ bind: config.bind, port: config.port, ...serving, clientCaPem: certificates.clientAuthority.certPem, log, onExchange: server.handle });

@@ -31,6 +31,8 @@ export interface ChainParts {
   readonly paths: Paths; readonly audit: Audit; readonly observer: RequestObserver;
   readonly createToken: (context: RequestContext) => Promise<void>;
   readonly forwardToNode: (context: RequestContext) => Promise<void>;
+  /** Called after an approval was written. */
+  readonly onApproval: (name: string) => Promise<void>;
   readonly proxy: (context: RequestContext) => Promise<void>;
   /** Host names and addresses under which browsers and clients may call. */
   readonly isKnownHost: (host: string) => boolean;

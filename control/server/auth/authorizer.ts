@@ -8,7 +8,7 @@ import { qualifiedResource } from '../../resources.ts';
 import type { Storage } from '../../storage/store.ts';
 import type { RequestInfo } from '../request-info.ts';
 import { isNode, nodeMay } from './node-rules.ts';
-import { groupMasters, serviceAccountUserPrefix, type UserInfo } from './user.ts';
+import { groupBootstrappers, groupMasters, serviceAccountUserPrefix, type UserInfo } from './user.ts';
 
 export interface PolicyRule { verbs: string[]; apiGroups?: string[]; resources?: string[]; resourceNames?: string[]; nonResourceURLs?: string[] }
 interface RoleRef { apiGroup?: string; kind: string; name: string }
@@ -27,6 +27,8 @@ interface BoundRules { readonly namespace: string; readonly rules: readonly Poli
 const group = 'rbac.authorization.k8s.io';
 /** Collections whose changes change rights. */
 export const rbacResources: readonly string[] = ['roles', 'clusterroles', 'rolebindings', 'clusterrolebindings'].map((resource) => `${resource}.${group}`);
+/** Where new nodes get their credentials, with a join token. */
+const joinPath = '/netloom/v1/join';
 /** Users whose compiled rules are kept. */
 const cachedUsersMax = 1_000;
 
@@ -46,6 +48,7 @@ export class Authorizer {
   isAllowed(user: UserInfo, attributes: Attributes): boolean {
     if (user.groups.includes(groupMasters)) return true;
     if (isNode(user) && nodeMay(user, attributes, this.#storage)) return true;
+    if (!attributes.isResource && attributes.path === joinPath) return attributes.verb === 'post' && user.groups.includes(groupBootstrappers);
     for (const { namespace, rules } of this.#rulesOf(user)) {
       if (namespace !== '' && namespace !== attributes.namespace) continue;
       if (rules.some((rule) => ruleAllows(rule, attributes))) return true;

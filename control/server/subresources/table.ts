@@ -18,6 +18,7 @@ export async function serveSubresource(context: RequestContext, chain: ChainPart
   const row = Object.hasOwn(resource.subresources, info.subresource) ? resource.subresources[info.subresource] : undefined;
   if (row === undefined || info.name === '') throw noSuchPath();
   const part = parts[info.subresource];
+  if (part === 'approval') return servePart(context, part).then(() => chain.onApproval(info.name));
   if (part !== undefined) return servePart(context, part);
   switch (info.subresource) {
     case 'scale': return serveScale(context);

@@ -104,6 +104,7 @@ export function prepareUpdate(object: Whole, old: Whole, resource: ResourceInfo,
   if (part === 'status') keepAllButStatus(object, old, resource);
   else if (part === 'main' && resource.hasStatus) keepField(object, old, 'status');
   else if (part === 'finalize') keepField(object, old, 'status');
+  else if (part === 'approval') keepAllButConditions(object, old, resource);
   if (part === 'main' && resource.storage === 'namespaces') keepNamespaceFinalizers(object, old);
   if (part === 'main' && resource.storage === crdStorage) object['status'] = { ...object['status'] as Json, ...crdStatus(object as unknown as CrdObject, formatTime(clock.nowMs())) };
   keep(metadata, previous, 'generation');
@@ -127,6 +128,13 @@ function keepAllButStatus(object: Whole, old: Whole, resource: ResourceInfo): vo
   if (resource.crdName === undefined) return;
   keep(object.metadata, old.metadata, 'labels');
   keep(object.metadata, old.metadata, 'annotations');
+}
+
+/** Approving changes conditions and nothing else. */
+function keepAllButConditions(object: Whole, old: Whole, resource: ResourceInfo): void {
+  keepAllButStatus(object, old, resource);
+  const { conditions } = (object['status'] ?? {}) as { conditions?: unknown };
+  object['status'] = { ...cloneJson(old['status'] as Json | undefined), ...(conditions === undefined ? {} : { conditions }) };
 }
 
 function keepNamespaceFinalizers(object: Whole, old: Whole): void {

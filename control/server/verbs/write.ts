@@ -12,6 +12,7 @@ import { isNoopWrite } from '../../storage/stored.ts';
 import type { Stored } from '../../storage/store.ts';
 import type { RequestContext } from '../context.ts';
 import { toServed } from '../conversion.ts';
+import { requestProblems, requestStorage, stampRequester } from '../subresources/signing.ts';
 import { readObject, storedForm } from './body.ts';
 import { completesDeletion, commitDeletion } from './finalize.ts';
 import { checkPlace, generateName, inOrder, prepareCreate, prepareUpdate, staleError, uidError, type WritePart } from './meta.ts';
@@ -45,6 +46,10 @@ export async function createFrom(context: RequestContext, received: KubeObject, 
   const isGenerated = received.metadata.name === undefined || received.metadata.name === '';
   const object = storedForm(context, inOrder(received, resource)) as Whole;
   prepareCreate(object, resource, server.clock);
+  if (resource.storage === requestStorage) {
+    stampRequester(object, context.user);
+    throwCauses(resource, object, requestProblems(object));
+  }
   for (let tries = 1; ; tries++) {
     try {
       return await createOnce(context, object, options, manages);
