@@ -49,6 +49,8 @@ export interface ServicePlan {
 export interface PlanChanges {
   readonly isFull: boolean;
   readonly services: ReadonlyMap<string, ServicePlan | undefined>;
+  /** The plan of any other Service, when an engine has to apply one again. */
+  readonly planOf?: ((key: string) => ServicePlan | undefined) | undefined;
 }
 
 /** One Service that an engine could not apply; all others of the batch are applied. */

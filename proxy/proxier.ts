@@ -15,6 +15,7 @@ import type { Backend, ServiceFailure, ServicePlan } from './backend.ts';
 import type { ProxyConfig, ProxyMode } from './config.ts';
 import { defaults, parseCIDRs, resolveNodePortAddresses } from './config.ts';
 import { openNftables } from './nftables/open.ts';
+import type { Ownership } from './nftables/port.ts';
 import { planService } from './plan.ts';
 import { SyncLoop } from './sync-loop.ts';
 import type { NodeTopology } from './topology.ts';
@@ -32,6 +33,8 @@ export interface ProxierOptions extends Partial<ProxyConfig> {
   readonly log: Log;
   /** True: the rules vanish with this process (`up`). False: they stay and the next process adopts them (`node`). */
   readonly isOwnedTableVanishing: boolean;
+  /** Overrides what follows from isOwnedTableVanishing; 'none' = an ordinary table. */
+  readonly ownership?: Ownership | undefined;
   readonly eventRecorder?: EventRecorder | undefined;
   /** For Events of Services that cannot be applied, when no recorder is given. */
   readonly client?: ApiClient | undefined;
@@ -116,7 +119,7 @@ export class Proxier {
       families: this.#families, nodeName, nodeIPs: addresses, clock, log,
       serviceCIDRs: parseCIDRs('serviceCIDRs', this.#config.serviceCIDRs), clusterCIDRs: parseCIDRs('clusterCIDRs', this.#config.clusterCIDRs),
       nodePorts: resolveNodePortAddresses(this.#config, addresses).kernel, bind: this.#config.bind,
-      isMasqueradeAll: this.#config.isMasqueradeAll, ownership: isOwnedTableVanishing ? 'vanish' : 'persist', driftPeriodMs: this.#config.driftPeriodMs,
+      isMasqueradeAll: this.#config.isMasqueradeAll, ownership: this.#options.ownership ?? (isOwnedTableVanishing ? 'vanish' : 'persist'), driftPeriodMs: this.#config.driftPeriodMs,
       isSysctlOn: this.#config.isSysctlOn, isServiceRouteOn: this.#config.isServiceRouteOn,
     });
     await backend.start();
@@ -148,7 +151,7 @@ export class Proxier {
     const failed = new Map<string, string>();
     try {
       for (const backend of this.#backends) {
-        const result = await backend.sync({ isFull, services });
+        const result = await backend.sync({ isFull, services, planOf: (key) => this.#planOne(key) });
         for (const failure of result.failures) failed.set(failure.key, failure.reason);
       }
     } catch (error) {
@@ -163,11 +166,13 @@ export class Proxier {
   #plan(keys: Iterable<string>): Map<string, ServicePlan | undefined> {
     const node = this.#node();
     const plans = new Map<string, ServicePlan | undefined>();
-    for (const key of keys) {
-      const info = this.#options.view.get(key);
-      plans.set(key, info === undefined ? undefined : planService(info, node, this.#families));
-    }
+    for (const key of keys) plans.set(key, this.#planOne(key, node));
     return plans;
+  }
+
+  #planOne(key: string, node: NodeTopology = this.#node()): ServicePlan | undefined {
+    const info = this.#options.view.get(key);
+    return info === undefined ? undefined : planService(info, node, this.#families);
   }
 
   /** One Event when a Service starts to fail or fails for another reason; silence while nothing changes. */

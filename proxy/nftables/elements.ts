@@ -19,8 +19,10 @@ export interface ElementContext {
   readonly nodeIPs: readonly string[];
   /** What the kernel holds now for this Service's keys. */
   previous(id: string): string | undefined;
-  /** A pool number that no ServicePort uses; undefined when all are taken. */
-  allocatePool(): number | undefined;
+  /** Whether the Service has this address and port (claims); the parts of others are left out. */
+  owns(target: string): boolean;
+  /** The affinity pool of a ServicePort; `present` = the one its addresses have in the kernel. Undefined when all are taken. */
+  poolOf(portKey: string, present: number | undefined): number | undefined;
   /** Class of an affinity timeout, 1…63. */
   timeoutClass(seconds: number): number;
 }
@@ -45,13 +47,13 @@ function planPort(port: PortPlan, context: ElementContext, elements: ElementMap,
   const cluster = usable(port.cluster, port, context, problems);
   const local = usable(port.local, port, context, problems);
   const hasAny = cluster.length > 0 || local.length > 0 || (port.hasAny && port.cluster.length === 0);
-  const targets = targetsOf(port, context);
+  const targets = targetsOf(port).filter((target) => context.owns(targetId(target)));
   const timeout = port.affinityTimeoutSeconds > 0 && hasAny ? context.timeoutClass(port.affinityTimeoutSeconds) : 0;
   for (const target of targets) {
     const kind = kindOf(port, target.isExternal, hasAny, cluster.length);
     const descriptor = marks.ours | (kind << marks.kindShift) | (timeout << marks.timeoutShift) | (target.isRestricted ? marks.firewall : 0)
       | (tierOf(local.length) << marks.localTierShift) | tierOf(cluster.length);
-    elements.set(elementId(target.isNodePort ? sets.nodeports : sets.vips, target.key), markPart(descriptor));
+    elements.set(targetId(target), markPart(descriptor));
     if (target.isRestricted) addSources(port, target, context, elements, problems);
   }
   if (port.clusterIP !== undefined) elements.set(elementId(sets.clusterIPs, addressPart(port.clusterIP, context.family) ?? ''), '');
@@ -67,12 +69,17 @@ function kindOf(port: PortPlan, isExternal: boolean, hasAny: boolean, clusterCou
   return clusterCount === 0 ? kinds.reject : kinds.internalCluster;
 }
 
+/** Identities of the descriptors that a port claims: what `claims` decides about. */
+export function targetIdsOf(port: PortPlan): string[] { return targetsOf(port).map(targetId); }
+
+function targetId(target: Target): string { return elementId(target.isNodePort ? sets.nodeports : sets.vips, target.key); }
+
 /** Every address under which the port is served. Keys hold no mark: a choice's mark goes in front. */
-function targetsOf(port: PortPlan, context: ElementContext): Target[] {
+function targetsOf(port: PortPlan): Target[] {
   const suffix = protocolPart(port.protocol) + portPart(port.port);
   const targets: Target[] = [];
   const add = (ip: string, isExternal: boolean, isRestricted: boolean): void => {
-    const address = addressPart(ip, context.family);
+    const address = addressPart(ip, port.family);
     if (address !== undefined) targets.push({ key: address + suffix, isNodePort: false, isExternal, isRestricted, address });
   };
   if (port.clusterIP !== undefined) add(port.clusterIP, false, false);
@@ -117,7 +124,7 @@ function planChoices(targets: readonly Target[], cluster: readonly string[], loc
 
 /** Whether the address's kind ever looks at this candidate set: elements nobody reads are not written. */
 function isUsed(target: Target, isLocal: boolean, elements: ElementMap): boolean {
-  const descriptor = readMark(elements.get(elementId(target.isNodePort ? sets.nodeports : sets.vips, target.key)) ?? '', 0);
+  const descriptor = readMark(elements.get(targetId(target)) ?? '', 0);
   const kind = (descriptor & marks.kindMask) >>> marks.kindShift;
   if (kind === kinds.reject) return false;
   if (isLocal) return kind === kinds.internalLocal || kind === kinds.externalLocal;
@@ -137,7 +144,8 @@ export function keepIndexes(wanted: readonly string[], previous: (index: number)
 }
 
 function planAffinity(port: PortPlan, targets: readonly Target[], cluster: readonly string[], local: readonly string[], context: ElementContext, elements: ElementMap, problems: string[]): void {
-  const pool = previousPool(targets, context) ?? context.allocatePool();
+  if (targets.length === 0) return;
+  const pool = context.poolOf(port.key, previousPool(targets, context));
   if (pool === undefined) {
     problems.push(`session affinity of port ${port.port}/${port.protocol} is off: all ${limits.poolsMax} affinity pools are in use`);
     for (const target of targets) dropTimeout(target, elements);
@@ -162,7 +170,7 @@ function planAffinity(port: PortPlan, targets: readonly Target[], cluster: reado
 }
 
 function dropTimeout(target: Target, elements: ElementMap): void {
-  const id = elementId(target.isNodePort ? sets.nodeports : sets.vips, target.key);
+  const id = targetId(target);
   elements.set(id, markPart(readMark(elements.get(id) ?? '\0\0\0\0', 0) & ~marks.timeoutMask));
 }
 

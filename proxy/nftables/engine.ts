@@ -3,10 +3,10 @@
 // is left out and reported, all others of the batch are applied.
 
 import { createHash } from 'node:crypto';
-import type { Clock } from '../../api/clock.ts';
 import type { Log } from '../../api/log.ts';
 import type { IPFamily } from '../../api/types.ts';
-import type { Backend, BackendStatus, PlanChanges, ServiceFailure, ServicePlan, SyncResult } from '../backend.ts';
+import type { PlanChanges, ServicePlan, SyncResult } from '../backend.ts';
+import { Claims } from './claims.ts';
 import type { ElementContext } from './elements.ts';
 import { elementId, planElements } from './elements.ts';
 import { limits, marks, readMark, setLayouts, sets } from './layout.ts';
@@ -15,6 +15,9 @@ import { Mirror } from './mirror.ts';
 import type { KernelPort, Ownership } from './port.ts';
 import type { ProgramOptions } from './program.ts';
 import { staticProgram, timeoutProgram } from './program.ts';
+
+/** A transaction of this many small Services holds the event loop for about 30 ms. */
+const servicesPerTransaction = 1000;
 
 export interface FamilyEngineOptions {
   readonly port: KernelPort;
@@ -33,6 +36,9 @@ export class FamilyEngine {
   readonly #timeouts = new Map<number, number>();
   #nextPool = 0;
   readonly #poolsInUse = new Set<number>();
+  /** Service → ServicePort → affinity pool. */
+  readonly #pools = new Map<string, Map<string, number>>();
+  readonly #claims = new Claims();
   #generation: number | undefined;
   ownership: Ownership;
 
@@ -64,52 +70,88 @@ export class FamilyEngine {
     if (isAdopted) for (let set = 0; set < setLayouts.length; set++) for (const [key, data] of await this.#options.port.dump(set)) found.push([elementId(set, key), data]);
     this.#mirror.adopt(found);
     this.#poolsInUse.clear();
-    for (const [id, data] of found) if (isPool(id)) this.#poolsInUse.add(poolOf(data));
-    this.#nextPool = Math.max(-1, ...this.#poolsInUse) + 1;
+    this.#pools.clear();
+    this.#claims.clear();
+    this.#nextPool = 0;
+    for (const [id, data] of found) if (isPool(id)) this.#nextPool = Math.max(this.#nextPool, poolOf(data) + 1);
     this.#generation = await this.#options.port.generation();
   }
 
-  /** Plans, diffs and commits these Services. */
-  async sync(plans: readonly [string, ServicePlan | undefined][], isFull: boolean): Promise<SyncResult> {
-    const failures: ServiceFailure[] = [];
-    const seen = new Set(plans.map(([key]) => key));
-    const wanted: Wanted[] = [];
-    for (const [key, plan] of plans) wanted.push(await this.#plan(key, plan, failures));
-    if (isFull) for (const key of this.#mirror.services()) if (!seen.has(key)) wanted.push({ key, elements: undefined, rank: '' });
-    const stage = await this.#commit(wanted, isFull, failures);
-    for (const [loser, winner] of stage.conflicts) failures.push({ key: loser, reason: `an address and port of it belong to Service ${winner}` });
-    return { appliedCount: plans.length - failures.length, operationCount: stage.operationCount, failures };
+  /**
+   * Plans, diffs and commits these Services, the ones that go first. Large syncs go in several transactions, so that
+   * the event loop is never held for long; each Service is in one of them whole.
+   */
+  async sync(changes: PlanChanges): Promise<SyncResult> {
+    const { isFull } = changes;
+    const plans = [...changes.services];
+    const failures = new Map<string, string>();
+    const queue = [...plans.filter(([, plan]) => plan === undefined), ...plans.filter(([, plan]) => plan !== undefined)];
+    if (isFull) {
+      const seen = new Set(plans.map(([key]) => key));
+      for (const key of this.#mirror.services()) if (!seen.has(key)) queue.unshift([key, undefined]);
+      for (const key of this.#claims.keys()) if (!seen.has(key) && !this.#mirror.has(key)) queue.unshift([key, undefined]);
+    }
+    let operationCount = 0;
+    for (let at = 0; at < Math.max(1, queue.length); at += servicesPerTransaction) {
+      if (at > 0) await new Promise((resolve) => { setImmediate(resolve); });
+      const isLast = at + servicesPerTransaction >= queue.length;
+      operationCount += await this.#syncSome(queue.slice(at, at + servicesPerTransaction), isFull && isLast, failures, changes);
+    }
+    return { appliedCount: plans.length - failures.size, operationCount, failures: [...failures].map(([key, reason]) => ({ key, reason })) };
   }
 
-  async #plan(key: string, plan: ServicePlan | undefined, failures: ServiceFailure[]): Promise<Wanted> {
-    if (plan === undefined) return { key, elements: undefined, rank: '' };
+  async #syncSome(plans: readonly [string, ServicePlan | undefined][], isFull: boolean, failures: Map<string, string>, changes: PlanChanges): Promise<number> {
+    const all = this.#claim(plans, changes);
+    const wanted: Wanted[] = [];
+    for (const [key, plan] of all) {
+      failures.delete(key);
+      wanted.push(await this.#plan(key, plan, failures));
+      const winner = this.#claims.winnerOver(key);
+      if (winner !== undefined) failures.set(key, `an address and port of it belong to Service ${winner}`);
+    }
+    return (await this.#commit(wanted, isFull, failures)).operationCount;
+  }
+
+  /** Settles who has which address; Services that win or lose one by these changes are planned with them. */
+  #claim(plans: readonly [string, ServicePlan | undefined][], changes: PlanChanges): Map<string, ServicePlan | undefined> {
+    const all = new Map(plans);
+    const disturbed = new Set<string>();
+    for (const [key, plan] of plans) this.#claims.update(key, plan?.info.service.metadata.creationTimestamp ?? '', plan?.ports.filter((port) => port.family === this.family) ?? [], disturbed);
+    for (const key of disturbed) if (!all.has(key)) all.set(key, changes.services.get(key) ?? changes.planOf?.(key));
+    return all;
+  }
+
+  async #plan(key: string, plan: ServicePlan | undefined, failures: Map<string, string>): Promise<Wanted> {
+    if (plan === undefined) { this.#dropPools(key, new Set()); return { key, elements: undefined }; }
     for (const port of plan.ports) if (port.family === this.family && port.affinityTimeoutSeconds > 0) await this.#ensureTimeout(port.affinityTimeoutSeconds);
+    const usedPools = new Set<string>();
     const context: ElementContext = {
       family: this.family, nodeName: this.#options.nodeName, nodeIPs: this.#options.nodeIPs,
       previous: (id) => this.#mirror.data(id),
-      allocatePool: () => this.#allocatePool(),
+      owns: (target) => this.#claims.owns(key, target),
+      poolOf: (portKey, present) => { usedPools.add(portKey); return this.#poolOf(key, portKey, present); },
       timeoutClass: (seconds) => this.#timeouts.get(seconds) ?? 0,
     };
     const { elements, problems } = planElements(plan.ports, context);
-    if (problems.length > 0) failures.push({ key, reason: problems.slice(0, 3).join('; ') });
-    return { key, elements, rank: `${plan.info.service.metadata.creationTimestamp ?? ''} ${key}` };
+    if (problems.length > 0) failures.set(key, problems.slice(0, 3).join('; '));
+    this.#dropPools(key, usedPools);
+    return { key, elements };
   }
 
   /** Tries all at once; Services that the kernel names are left out, and when it names none the batch is halved. */
-  async #commit(wanted: readonly Wanted[], isFull: boolean, failures: ServiceFailure[]): Promise<Stage> {
+  async #commit(wanted: readonly Wanted[], isFull: boolean, failures: Map<string, string>): Promise<Stage> {
     let remaining = wanted;
     for (;;) {
       const stage = this.#mirror.stage(remaining, isFull);
       const result = await this.#options.port.apply(stage.groups);
       if (result.isApplied) {
         this.#mirror.commit();
-        this.#releasePools();
         if (stage.operationCount > 0) this.#generation = await this.#options.port.generation();
         return stage;
       }
       const bad = new Set(result.failed.map((index) => stage.keys[index] ?? ''));
       if (bad.size === 0) for (const key of await this.#bisect(remaining)) bad.add(key);
-      for (const key of bad) failures.push({ key, reason: `the kernel refused it (${result.reason})` });
+      for (const key of bad) failures.set(key, `the kernel refused it (${result.reason})`);
       remaining = remaining.filter((item) => !bad.has(item.key));
       if (bad.size === 0) throw new Error(`the kernel refused the batch (${result.reason})`);
     }
@@ -142,29 +184,65 @@ export class FamilyEngine {
     return (known.find(([other]) => other >= seconds) ?? known.at(-1))?.[1] ?? 0;
   }
 
-  #allocatePool(): number | undefined {
+  /** The ServicePort's own pool, else the one its addresses had before a restart, else the next in the ring. */
+  #poolOf(serviceKey: string, portKey: string, present: number | undefined): number | undefined {
+    const known = this.#pools.get(serviceKey)?.get(portKey);
+    if (known !== undefined) return known;
+    const pool = present !== undefined && !this.#poolsInUse.has(present) ? present : this.#nextFreePool();
+    if (pool === undefined) return undefined;
+    this.#poolsInUse.add(pool);
+    const pools = this.#pools.get(serviceKey) ?? new Map<string, number>();
+    this.#pools.set(serviceKey, pools.set(portKey, pool));
+    return pool;
+  }
+
+  /** A ring: a freed number comes back only after all others, when old sticky entries have timed out. */
+  #nextFreePool(): number | undefined {
     if (this.#poolsInUse.size >= limits.poolsMax) return undefined;
     while (this.#poolsInUse.has(this.#nextPool % limits.poolsMax)) this.#nextPool += 1;
     const pool = this.#nextPool % limits.poolsMax;
     this.#nextPool = pool + 1;
-    this.#poolsInUse.add(pool);
     return pool;
   }
 
-  /** Pools are taken in a ring, so a freed number comes back only after all others: old sticky entries have timed out by then. */
-  #releasePools(): void {
-    if (this.#poolsInUse.size < limits.poolsMax / 2) return;
-    this.#poolsInUse.clear();
-    for (const [id, data] of this.#mirror.entries()) if (isPool(id)) this.#poolsInUse.add(poolOf(data));
+  #dropPools(serviceKey: string, used: ReadonlySet<string>): void {
+    const pools = this.#pools.get(serviceKey);
+    if (pools === undefined) return;
+    for (const [portKey, pool] of pools) if (!used.has(portKey)) { pools.delete(portKey); this.#poolsInUse.delete(pool); }
+    if (pools.size === 0) this.#pools.delete(serviceKey);
   }
 
-  /** Compares generations; true when somebody else changed rules since our last commit. Cheap. */
-  async isChangedByOthers(): Promise<boolean> {
+  /**
+   * Says what is wrong when somebody else changed our table. An owned table can only vanish with its namespace, so a
+   * look at its handle is enough; an ordinary one is read back whenever anybody's rules changed.
+   */
+  async checkDrift(): Promise<string | undefined> {
     const generation = await this.#options.port.generation();
-    if (generation === this.#generation) return false;
-    if (generation !== undefined && this.ownership !== 'none') { this.#generation = generation; return false; }
-    return true;
+    if (generation === this.#generation) return undefined;
+    if (generation === undefined) { await this.restore(); return 'the table was removed'; }
+    this.#generation = generation;
+    if (this.ownership !== 'none') return undefined;
+    if (!await this.#options.port.isIntact()) { await this.restore(); return 'rules were changed'; }
+    const differences = await this.#differences();
+    if (differences === 0) return undefined;
+    await this.#readBack(true);
+    return `${differences} elements were changed`;
   }
+
+  async #differences(): Promise<number> {
+    let count = 0;
+    let found = 0;
+    for (let set = 0; set < setLayouts.length; set++) {
+      for (const [key, data] of await this.#options.port.dump(set)) {
+        found += 1;
+        if (this.#mirror.data(elementId(set, key)) !== data) count += 1;
+      }
+    }
+    return count + Math.max(0, this.#mirror.size - found);
+  }
+
+  /** Opens the table again, whatever state it is in; a full sync must follow. */
+  async restore(): Promise<void> { await this.start(); }
 
   async stop(isCleanup: boolean): Promise<void> {
     if (isCleanup) await this.#options.port.remove();
@@ -174,33 +252,3 @@ export class FamilyEngine {
 
 function isPool(id: string): boolean { return id.charCodeAt(0) === sets.vipPools || id.charCodeAt(0) === sets.nodeportPools; }
 function poolOf(data: string): number { return (readMark(data, 0) & marks.poolMask) >>> marks.poolShift; }
-
-export interface NftablesEngineOptions { readonly families: readonly FamilyEngine[]; readonly clock: Clock; readonly log: Log }
-
-/** Both families behind the engine interface of the sync loop. */
-export class NftablesEngine implements Backend {
-  readonly name = 'nftables';
-  readonly #options: NftablesEngineOptions;
-
-  constructor(options: NftablesEngineOptions) { this.#options = options; }
-
-  async start(): Promise<void> { for (const family of this.#options.families) await family.start(); }
-
-  async sync(changes: PlanChanges): Promise<SyncResult> {
-    const plans = [...changes.services];
-    const failures = new Map<string, string>();
-    let operationCount = 0;
-    for (const family of this.#options.families) {
-      const result = await family.sync(plans, changes.isFull);
-      operationCount += result.operationCount;
-      for (const failure of result.failures) failures.set(failure.key, failure.reason);
-    }
-    return { appliedCount: plans.length - failures.size, operationCount, failures: [...failures].map(([key, reason]) => ({ key, reason })) };
-  }
-
-  async stop(options: { isCleanup: boolean }): Promise<void> { for (const family of this.#options.families) await family.stop(options.isCleanup); }
-
-  status(): BackendStatus {
-    return { ok: true, detail: this.#options.families.map((family) => `nftables ${family.family}: ${family.mechanism}, table ${family.ownership}, ${family.elementCount} elements`) };
-  }
-}

@@ -6,9 +6,10 @@ import type { IPFamily } from '../../api/types.ts';
 import type { Libraries, NetlinkSocket } from './ffi.ts';
 import { NftContext } from './ffi.ts';
 import { familyWords, setLayouts, tableName } from './layout.ts';
-import { BatchWriter, dumpElements, listChains, messages, readGeneration, readTable, tableFlags } from './netlink.ts';
+import type { TableInfo } from './netlink.ts';
+import { BatchWriter, countRules, dumpElements, listChains, messages, readGeneration, readTable, tableFlags } from './netlink.ts';
 import type { ApplyResult, ElementOperation, KernelPort, OpenResult, OperationGroup, Ownership } from './port.ts';
-import { timeoutsOfChains } from './program.ts';
+import { timeoutProgram, timeoutsOfChains } from './program.ts';
 
 const eperm = 1;
 const unsupported = 95;
@@ -21,6 +22,7 @@ export class NetlinkPort implements KernelPort {
   readonly #socket: NetlinkSocket;
   readonly #writer: BatchWriter;
   #handle = 0n;
+  #program = '';
 
   constructor(libraries: Libraries, family: IPFamily) {
     const words = familyWords(family);
@@ -38,20 +40,21 @@ export class NetlinkPort implements KernelPort {
   #open(wanted: Ownership, version: string, program: string): OpenResult {
     const present = readTable(this.#socket, this.#family, tableName);
     const marker = `program-${version}`;
-    let ownership = wanted;
-    if (present !== undefined && this.#claim(wanted, present.flags) && this.#hasChain(marker)) {
-      this.#remember();
-      return { isAdopted: true, ownership };
+    this.#program = program;
+    if (present !== undefined && this.#claim(wanted, present) && this.#hasChain(marker) && this.#isIntact()) {
+      this.#handle = present.handle;
+      return { isAdopted: true, ownership: present.flags === 0 ? 'none' : wanted };
     }
     if (present !== undefined) this.#tableMessage(messages.deleteTable, undefined);
-    ownership = this.#create(wanted);
+    const ownership = this.#create(wanted);
     this.#context.run(`${program}add chain ${this.#word} ${tableName} ${marker}\n`);
-    this.#remember();
+    this.#handle = readTable(this.#socket, this.#family, tableName)?.handle ?? 0n;
     return { isAdopted: false, ownership };
   }
 
   /** Takes a table that a former process left; false = it is of another kind and must be made anew. */
-  #claim(ownership: Ownership, flags: number): boolean {
+  #claim(ownership: Ownership, { flags, handle }: TableInfo): boolean {
+    if (handle === this.#handle) return true;
     if ((flags & tableFlags.owner) !== 0) throw ownedByAnother(this.#word);
     if (ownership === 'vanish' || (ownership === 'none') !== (flags === 0)) return false;
     if (ownership === 'none') return true;
@@ -79,7 +82,16 @@ export class NetlinkPort implements KernelPort {
 
   #hasChain(name: string): boolean { return listChains(this.#socket, this.#family, tableName).includes(name); }
 
-  #remember(): void { this.#handle = readTable(this.#socket, this.#family, tableName)?.handle ?? 0n; }
+  /** Chains and rules that the program and the loaded affinity timeouts make, against what is there. */
+  #isIntact(): boolean {
+    const chains = listChains(this.#socket, this.#family, tableName);
+    const timeoutCount = timeoutsOfChains(chains).size;
+    const base = countLines(this.#program);
+    const each = countLines(timeoutProgram(this.#family === 2 ? 'IPv4' : 'IPv6', 1, 1));
+    return chains.length === base.chains + 1 + timeoutCount * each.chains && countRules(this.#socket, this.#family, tableName) === base.rules + timeoutCount * each.rules;
+  }
+
+  isIntact(): Promise<boolean> { return Promise.resolve(this.#isIntact()); }
 
   load(program: string): Promise<void> {
     this.#context.run(program);
@@ -143,6 +155,10 @@ export class NetlinkPort implements KernelPort {
     this.#context.close();
     return Promise.resolve();
   }
+}
+
+function countLines(program: string): { chains: number; rules: number } {
+  return { chains: program.match(/^add chain /gm)?.length ?? 0, rules: program.match(/^add rule /gm)?.length ?? 0 };
 }
 
 function ownedByAnother(word: string): NetloomError {

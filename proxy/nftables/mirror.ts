@@ -2,9 +2,8 @@
 // of some Services, gets the operations, and commits the stage once the kernel has taken them; a stage that was not
 // committed leaves no trace. Called by engine. O(changed elements) in time; 2 map entries per element in memory.
 //
-// An element of a map belongs to one Service. When two Services claim the same address and port, the older one (then
-// the smaller key) has it; the other is told, and is planned again when the address becomes free. Elements of plain sets mean the
-// same whoever writes them, so they are only counted.
+// An element of a map belongs to one Service (claims sees to that); elements of plain sets mean the same whoever
+// writes them, so they are only counted.
 
 import { setLayouts } from './layout.ts';
 import type { ElementMap } from './elements.ts';
@@ -13,55 +12,43 @@ import type { ElementOperation, OperationGroup } from './port.ts';
 /** `owner` '' = found in the kernel at start and not claimed by any Service yet, or counted. */
 interface Entry { readonly data: string; readonly owner: string; readonly count: number }
 
-/** What one Service wants; undefined = nothing any more. `rank` decides conflicts: the smaller wins. */
-export interface Wanted { readonly key: string; readonly elements: ElementMap | undefined; readonly rank: string }
+/** What one Service wants; undefined = nothing any more. */
+export interface Wanted { readonly key: string; readonly elements: ElementMap | undefined }
 
 export interface Stage {
   readonly groups: readonly OperationGroup[];
   /** Services parallel to `groups`; '' = leftovers that no Service wants. */
   readonly keys: readonly string[];
-  /** Claims that lost: Service key → the winner. */
-  readonly conflicts: ReadonlyMap<string, string>;
-  /** Services that may win an element that became free: plan them again. */
-  readonly disturbed: ReadonlySet<string>;
   readonly operationCount: number;
 }
 
 interface Group { readonly deletes: ElementOperation[]; readonly adds: ElementOperation[] }
 interface Touched { entry: Entry | undefined; group: number }
-interface Work {
-  readonly touched: Map<string, Touched>; readonly wanted: readonly Wanted[]; readonly ranks: Map<string, string>;
-  readonly lost: Map<string, Set<string>>; readonly conflicts: Map<string, string>; readonly disturbed: Set<string>;
-}
+interface Work { readonly touched: Map<string, Touched>; readonly wanted: readonly Wanted[] }
 
 export class Mirror {
   readonly #entries = new Map<string, Entry>();
   readonly #services = new Map<string, ElementMap>();
-  readonly #ranks = new Map<string, string>();
-  /** Element id → Services that want it and do not have it; and the same by Service. */
-  readonly #waiting = new Map<string, Set<string>>();
-  readonly #lost = new Map<string, Set<string>>();
   #work: Work | undefined;
 
   get size(): number { return this.#entries.size; }
   data(id: string): string | undefined { return this.#entries.get(id)?.data; }
   services(): IterableIterator<string> { return this.#services.keys(); }
   has(key: string): boolean { return this.#services.has(key); }
-  /** The elements that a Service has, without the ones it lost to another. */
   elements(key: string): ElementMap | undefined { return this.#services.get(key); }
   *entries(): Generator<[id: string, data: string]> { for (const [id, entry] of this.#entries) yield [id, entry.data]; }
 
   /** Forgets everything and starts from a dump. */
   adopt(elements: Iterable<readonly [id: string, data: string]>): void {
-    for (const map of [this.#entries, this.#services, this.#ranks, this.#waiting, this.#lost]) map.clear();
+    this.#entries.clear();
+    this.#services.clear();
     for (const [id, data] of elements) this.#entries.set(id, { data, owner: '', count: 0 });
   }
 
   /** Computes the operations that bring these Services to what is wanted. `isFull` also drops what nobody claims. */
   stage(wanted: readonly Wanted[], isFull: boolean): Stage {
-    const work: Work = { touched: new Map(), wanted, ranks: new Map(), lost: new Map(), conflicts: new Map(), disturbed: new Set() };
+    const work: Work = { touched: new Map(), wanted };
     this.#work = work;
-    for (const item of wanted) work.ranks.set(item.key, item.rank);
     for (const [index, item] of wanted.entries()) this.#release(work, item, index);
     for (const [index, item] of wanted.entries()) if (item.elements !== undefined) this.#claim(work, item, item.elements, index);
     if (isFull) for (const [id, entry] of this.#entries) if (entry.owner === '' && entry.count === 0 && !work.touched.has(id)) work.touched.set(id, { entry: undefined, group: wanted.length });
@@ -73,29 +60,8 @@ export class Mirror {
     const work = this.#work;
     if (work === undefined) return;
     for (const [id, { entry }] of work.touched) if (entry === undefined) this.#entries.delete(id); else this.#entries.set(id, entry);
-    for (const item of work.wanted) {
-      this.#forgetLost(item.key);
-      if (item.elements === undefined) { this.#services.delete(item.key); this.#ranks.delete(item.key); continue; }
-      this.#services.set(item.key, item.elements);
-      this.#ranks.set(item.key, item.rank);
-    }
-    for (const [key, ids] of work.lost) {
-      for (const id of ids) {
-        this.#services.get(key)?.delete(id);
-        getOrMake(this.#waiting, id).add(key);
-        getOrMake(this.#lost, key).add(id);
-      }
-    }
+    for (const item of work.wanted) if (item.elements === undefined) this.#services.delete(item.key); else this.#services.set(item.key, item.elements);
     this.#work = undefined;
-  }
-
-  #forgetLost(key: string): void {
-    for (const id of this.#lost.get(key) ?? []) {
-      const waiting = this.#waiting.get(id);
-      waiting?.delete(key);
-      if (waiting?.size === 0) this.#waiting.delete(id);
-    }
-    this.#lost.delete(key);
   }
 
   #current(work: Work, id: string): Entry | undefined {
@@ -110,7 +76,6 @@ export class Mirror {
       const entry = this.#current(work, id);
       if (entry === undefined || (!isCounted(id) && entry.owner !== item.key)) continue;
       work.touched.set(id, { entry: isCounted(id) && entry.count > 1 ? { ...entry, count: entry.count - 1 } : undefined, group });
-      for (const waiting of this.#waiting.get(id) ?? []) if (waiting !== item.key) work.disturbed.add(waiting);
     }
   }
 
@@ -120,19 +85,8 @@ export class Mirror {
       const entry = this.#current(work, id);
       if (isCounted(id)) {
         if (entry === undefined || had?.has(id) !== true) work.touched.set(id, { entry: { data: '', owner: '', count: (entry?.count ?? 0) + 1 }, group });
-      } else if (entry === undefined || entry.owner === '' || entry.owner === item.key) {
-        if (entry === undefined || entry.owner === '' || entry.data !== data) work.touched.set(id, { entry: { data, owner: item.key, count: 1 }, group });
-      } else this.#contest(work, item, id, data, entry.owner, group);
+      } else if (entry === undefined || entry.owner !== item.key || entry.data !== data) work.touched.set(id, { entry: { data, owner: item.key, count: 1 }, group });
     }
-  }
-
-  /** Two Services claim one address and port. */
-  #contest(work: Work, item: Wanted, id: string, data: string, ownerKey: string, group: number): void {
-    const isBetter = item.rank < (work.ranks.get(ownerKey) ?? this.#ranks.get(ownerKey) ?? '');
-    const loser = isBetter ? ownerKey : item.key;
-    work.conflicts.set(loser, isBetter ? item.key : ownerKey);
-    getOrMake(work.lost, loser).add(id);
-    if (isBetter) work.touched.set(id, { entry: { data, owner: item.key, count: 1 }, group });
   }
 
   #operations(work: Work): Stage {
@@ -146,14 +100,8 @@ export class Mirror {
       if (before !== undefined) { groups[group]?.deletes.push(operation(true, id, before.data)); operationCount += 1; }
       if (entry !== undefined) { groups[group]?.adds.push(operation(false, id, entry.data)); operationCount += 1; }
     }
-    return { groups, keys, conflicts: work.conflicts, disturbed: work.disturbed, operationCount };
+    return { groups, keys, operationCount };
   }
-}
-
-function getOrMake(map: Map<string, Set<string>>, key: string): Set<string> {
-  let set = map.get(key);
-  if (set === undefined) map.set(key, set = new Set());
-  return set;
 }
 
 const counted: readonly boolean[] = setLayouts.map((layout) => layout.data === undefined && !layout.isInterval);

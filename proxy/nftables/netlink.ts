@@ -12,7 +12,7 @@ const dump = 0x300;
 const create = 0x400;
 const nested = 0x8000;
 const subsystem = 10 << 8;
-export const messages = Object.freeze({ newTable: 0, getTable: 1, deleteTable: 2, getChain: 4, newElements: 12, getElements: 13, deleteElements: 14, newGeneration: 15, getGeneration: 16 });
+export const messages = Object.freeze({ newTable: 0, getTable: 1, deleteTable: 2, getChain: 4, getRule: 7, newElements: 12, getElements: 13, deleteElements: 14, newGeneration: 15, getGeneration: 16 });
 export const tableFlags = Object.freeze({ owner: 2, persist: 4 });
 /** Octets of elements in one message; a netlink attribute's length is 16 bits. */
 const elementsBytesMax = 60_000;
@@ -263,6 +263,13 @@ export function listChains(socket: NetlinkSocket, family: number, table: string)
     if (isOurs) names.push(name);
   });
   return names;
+}
+
+/** Rules in the table. */
+export function countRules(socket: NetlinkSocket, family: number, table: string): number {
+  let count = 0;
+  ask(socket, messages.getRule, family, true, [table], () => { count += 1; });
+  return count;
 }
 
 /** The number of the last transaction of anybody in this network namespace. */

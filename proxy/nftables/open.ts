@@ -9,9 +9,10 @@ import type { Log } from '../../api/log.ts';
 import type { IPFamily } from '../../api/types.ts';
 import type { NodePortAddresses } from '../backend.ts';
 import { parseCIDRs } from '../config.ts';
-import { FamilyEngine, NftablesEngine } from './engine.ts';
+import { FamilyEngine } from './engine.ts';
 import { loadLibraries } from './ffi.ts';
 import { NetlinkPort } from './kernel.ts';
+import { NftablesEngine } from './nftables.ts';
 import type { Ownership } from './port.ts';
 
 export interface OpenOptions {
@@ -48,5 +49,5 @@ export async function openNftables(options: OpenOptions): Promise<NftablesEngine
       ownership: options.ownership, nodeName: options.nodeName, nodeIPs: options.nodeIPs, log: options.log,
     });
   });
-  return new NftablesEngine({ families, clock: options.clock, log: options.log });
+  return new NftablesEngine({ families, companions: [], driftPeriodMs: options.driftPeriodMs, clock: options.clock, log: options.log });
 }

@@ -32,6 +32,8 @@ export interface KernelPort {
   timeouts(): Promise<Map<number, number>>;
   /** Changes with every transaction of anybody; undefined = the table is gone or not ours any more. */
   generation(): Promise<number | undefined>;
+  /** Whether the static rules are as they were loaded (chains and rule count). */
+  isIntact(): Promise<boolean>;
   /** Removes the table. */
   remove(): Promise<void>;
   close(): Promise<void>;
