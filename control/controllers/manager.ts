@@ -18,6 +18,8 @@ import { EvictionController } from './nodes/eviction.ts';
 import { NodeLifecycleController } from './nodes/lifecycle.ts';
 import { PodCidrController } from './nodes/pod-cidrs.ts';
 import { Scheduler } from './nodes/scheduler.ts';
+import { DeploymentController } from './workloads/deployments.ts';
+import { ReplicaSetController } from './workloads/replica-sets.ts';
 
 export interface ControllersOptions {
   client: ApiClient; informers: SharedInformers; clock: Clock; log: Log;
@@ -92,5 +94,7 @@ function makeControllers(context: ControllerContext, matcher: ServiceMatcher): C
     new EndpointSliceController(context, matcher),
     new EndpointsController(context, matcher),
     new LoadBalancerController(context),
+    new ReplicaSetController(context),
+    new DeploymentController(context),
   ];
 }

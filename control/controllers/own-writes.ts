@@ -17,7 +17,7 @@ export class OwnWrites<T extends KubeObject> {
   readonly #byGroup = new Map<string, Set<string>>();
   readonly #unsubscribe: () => void;
 
-  /** `groupsOf` gives the index values under which `list` finds an object; it must not change for one object. */
+  /** `groupsOf` gives the index values under which `list` finds an object; only the first counts for writes. */
   constructor(informer: Informer<T>, indexName: string, groupsOf: (object: T) => readonly string[]) {
     this.#informer = informer;
     this.#indexName = indexName;
@@ -36,11 +36,11 @@ export class OwnWrites<T extends KubeObject> {
   /** Objects of the group as they are after every write recorded here. */
   list(group: string): T[] {
     const seen = this.#informer.store.byIndex(this.#indexName, group);
-    const keys = this.#byGroup.get(group);
-    if (keys === undefined) return seen;
+    if (this.#overlays.size === 0) return seen;
     const result: T[] = [];
-    for (const object of seen) if (!keys.has(objectKey(object))) result.push(object);
-    for (const key of keys) {
+    // An object whose group changed is still in its old one in the store: whatever has an overlay counts only there.
+    for (const object of seen) if (!this.#overlays.has(objectKey(object))) result.push(object);
+    for (const key of this.#byGroup.get(group) ?? []) {
       const object = this.#overlays.get(key)?.object;
       if (object !== undefined) result.push(object);
     }

@@ -1,6 +1,6 @@
-// EndpointSlices that are written by whoever serves, not from Pods: the API server's own address behind
-// default/kubernetes, and the DNS servers of the nodes behind kube-system/kube-dns.
+// The API server's own address behind default/kubernetes: no Pod stands there, so the server writes it itself.
 // Several API servers share default/kubernetes: each keeps a Lease, the ones with a live Lease are the endpoints.
+// Source: kubernetes pkg/controlplane/reconcilers (lease reconciler).
 
 import { familyOf } from '../../../api/address.ts';
 import type { ApiClient } from '../../../api/client.ts';
@@ -49,20 +49,6 @@ async function writeApiEndpoints(client: ApiClient, addresses: readonly string[]
   await upsert<Endpoints>(client, resources.endpoints, 'default', 'kubernetes', (old) => ({
     metadata: { ...old?.metadata, ...metadata, labels: { [labels.skipMirror]: 'true' } }, subsets: [{ addresses: own.map((ip) => ({ ip })), ports: [{ name: 'https', port, protocol: 'TCP' }] }],
   }));
-}
-
-export interface DnsEndpoint { nodeName: string; address: string; port: number; zone?: string | undefined }
-
-/** Puts one node's DNS server behind kube-system/kube-dns: one slice per node. */
-export async function publishDns(client: ApiClient, own: DnsEndpoint): Promise<void> {
-  const endpoint: SliceEndpoint = { addresses: [own.address], conditions: { ready: true, serving: true, terminating: false }, nodeName: own.nodeName, ...(own.zone === undefined ? {} : { zone: own.zone }) };
-  const sliceLabels = { [labels.serviceName]: 'kube-dns', [labels.sliceManagedBy]: 'dns.netloom.dev', 'k8s-app': 'kube-dns' };
-  await writeSlice(client, 'kube-system', `kube-dns-${own.nodeName}`, sliceLabels, familyOf(own.address), [endpoint], [{ name: 'dns', port: own.port, protocol: 'UDP' }, { name: 'dns-tcp', port: own.port, protocol: 'TCP' }]);
-}
-
-/** Takes the node's DNS server out again. */
-export async function withdrawDns(client: ApiClient, nodeName: string): Promise<void> {
-  try { await client.delete(resources.endpointslices, 'kube-system', `kube-dns-${nodeName}`); } catch (error) { if (!isNotFound(error)) throw error; }
 }
 
 async function writeSlice(client: ApiClient, namespace: string, name: string, sliceLabels: Record<string, string>, addressType: 'IPv4' | 'IPv6', endpoints: SliceEndpoint[], ports: SlicePort[]): Promise<void> {
