@@ -2,6 +2,8 @@
 // them in the order that loses nothing: UDP leaves the port first, then replies under way are waited for, then streams end.
 // Called by dns/worker.ts.
 
+import { createSocket } from 'node:dgram';
+import { createServer, isIPv6, type AddressInfo } from 'node:net';
 import type { Clock } from '../api/clock.ts';
 import type { Engine } from './engine/engine.ts';
 import { DohListener } from './transport/doh.ts';
@@ -83,22 +85,42 @@ export class Listeners {
 
   #pause(delayMs: number): Promise<void> { return new Promise((resolve) => { this.#clock.after(delayMs, resolve, true); }); }
 
-  async #openPair({ address, port }: ListenAddress, limits: Partial<TcpLimits>): Promise<ListenAddress> {
+  async #openPair(wanted: ListenAddress, limits: Partial<TcpLimits>): Promise<ListenAddress> {
+    const { address } = wanted;
     for (let tries = 1; ; tries++) {
       const udp = new UdpListener({ engine: this.#engine, clock: this.#clock, isShared: true, address });
       const tcp = new TcpListener({ engine: this.#engine, clock: this.#clock, isShared: true, limits });
+      let port = wanted.port;
       try {
-        const bound = await udp.open(port, address);
-        await tcp.open(bound, address);
+        if (port === 0) port = await freePort(address);
+        await udp.open(port, address);
+        await tcp.open(port, address);
         this.#udp.push(udp);
         this.#tcp.push(tcp);
-        return { address, port: bound };
+        return { address, port };
       } catch (error) {
-        try { udp.close(); } catch { /* never opened */ }
-        // With port 0 the kernel picked a UDP port whose TCP twin is taken: pick again.
-        if (port !== 0 || tries >= portTriesMax) throw Object.assign(error as Error, { address, port });
+        await udp.finish();
+        if (wanted.port !== 0 || tries >= portTriesMax) throw Object.assign(error as Error, { address, port });
       }
     }
+  }
+}
+
+/**
+ * A port that nobody has, for UDP and TCP alike. Asked for without sharing: for a shared socket the kernel may hand out a
+ * port that another server of the same user already shares.
+ */
+async function freePort(address: string): Promise<number> {
+  const server = createServer();
+  const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
+  try {
+    await new Promise<void>((resolve, reject) => { server.once('error', reject); server.listen(0, address, resolve); });
+    const { port } = server.address() as AddressInfo;
+    await new Promise<void>((resolve, reject) => { socket.once('error', reject); socket.bind({ port, address, exclusive: true }, resolve); });
+    return port;
+  } finally {
+    await new Promise<void>((resolve) => { socket.close(() => resolve()); });
+    await new Promise<void>((resolve) => { server.close(() => resolve()); });
   }
 }
 

@@ -45,6 +45,7 @@ export class UdpListener extends UDPServer {
   readonly #clock: Clock;
   #isDraining = false;
   #isClosed = true;
+  #hasFinished = false;
   #packetCount = 0;
   sendErrorCount = 0;
 
@@ -108,7 +109,8 @@ export class UdpListener extends UDPServer {
   }
 
   async finish(): Promise<void> {
-    if (this.#isClosed) return;
+    if (this.#hasFinished) return;
+    this.#hasFinished = true;
     this.#isClosed = true;
     await new Promise<void>((resolve) => { this.close(() => resolve()); });
   }

@@ -48,14 +48,27 @@ export class FakeUpstream {
 
   constructor(data: UpstreamData) { this.data = data; }
 
+  /** Both sockets on one port; with port 0 another is tried when its TCP twin is taken. */
   async start(port = 0): Promise<this> {
+    for (let tries = 1; ; tries++) {
+      try {
+        await this.#open(port);
+        return this;
+      } catch (error) {
+        await this.stop();
+        if (port !== 0 || tries > 20) throw error;
+      }
+    }
+  }
+
+  async #open(port: number): Promise<void> {
     const udp = createSocket('udp4');
     this.#udp = udp;
     udp.on('message', (message, rinfo) => {
       this.sourcePorts.add(rinfo.port);
       this.#answer(message, false, (reply) => { try { udp.send(reply, rinfo.port, rinfo.address); } catch { /* closed meanwhile */ } });
     });
-    await new Promise<void>((resolve) => { udp.bind(port, '127.0.0.1', resolve); });
+    await new Promise<void>((resolve, reject) => { udp.once('error', reject); udp.bind(port, '127.0.0.1', resolve); });
     this.port = udp.address().port;
     const tcp = createServer((socket) => {
       let data = Buffer.alloc(0);
@@ -75,8 +88,7 @@ export class FakeUpstream {
       });
     });
     this.#tcp = tcp;
-    await new Promise<void>((resolve) => { tcp.listen(this.port, '127.0.0.1', resolve); });
-    return this;
+    await new Promise<void>((resolve, reject) => { tcp.once('error', reject); tcp.listen(this.port, '127.0.0.1', resolve); });
   }
 
   async stop(): Promise<void> {
