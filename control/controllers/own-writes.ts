@@ -52,7 +52,7 @@ export class OwnWrites<T extends KubeObject> {
     const key = objectKey(object);
     const known = this.#informer.store.get(key);
     const revision = revisionOf(object);
-    if (known !== undefined && known.metadata.uid === object.metadata.uid && revisionOf(known) >= revision) return;
+    if (known !== undefined && known.metadata.uid === object.metadata.uid && revisionOf(known) >= revision) { this.#drop(key); return; }
     this.#put(key, { object, uid: object.metadata.uid ?? '', revision, group: this.#groupsOf(object)[0] ?? '' });
   }
 

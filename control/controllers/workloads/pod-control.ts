@@ -68,7 +68,6 @@ export class PodControl {
   async #setOwners(pod: Pod, owners: OwnerReference[]): Promise<void> {
     try {
       const written = await this.#context.client.patch<Pod>(resources.pods, pod.metadata.namespace, pod.metadata.name, { metadata: { uid: pod.metadata.uid, resourceVersion: pod.metadata.resourceVersion, ownerReferences: owners.length === 0 ? null : owners } }, { type: 'merge' });
-      this.#pods.removed(pod);
       this.#pods.wrote(written);
     } catch (error) { if (!isNotFound(error)) throw error; }
   }
