@@ -5,6 +5,7 @@ import { systemClock, type Clock } from '../api/clock.ts';
 import { NetloomError } from '../api/errors.ts';
 import { silentLog, type Log } from '../api/log.ts';
 import { isDnsSubdomain } from '../api/meta.ts';
+import { parseEtcdUrl, type EtcdAddress } from './storage/etcd/url.ts';
 import type { StorageLimits } from './storage/store.ts';
 
 /** Options of `start`; every one can be left out. */
@@ -13,7 +14,7 @@ export interface StartOptions {
   dataDir?: string | undefined;
   /** Keep objects in memory only. */
   ephemeral?: boolean | undefined;
-  /** `etcd://host:port,host:port` for a shared store; the embedded one otherwise. */
+  /** `etcd://host:port,host:port` for a shared store (all forms: ./storage/etcd/url.ts); the embedded one otherwise. */
   store?: string | undefined;
   /** Address to listen on; 127.0.0.1 by default. */
   bind?: string | undefined;
@@ -64,7 +65,7 @@ export const defaultServerLimits: Readonly<ServerLimits> = Object.freeze({
 });
 
 export interface ControlConfig {
-  readonly dataDir: string | undefined; readonly isEphemeral: boolean; readonly store: { kind: 'memory' | 'sqlite' | 'etcd'; endpoints: string[] };
+  readonly dataDir: string | undefined; readonly isEphemeral: boolean; readonly store: { kind: 'memory' | 'sqlite' | 'etcd' } & EtcdAddress;
   readonly bind: string; readonly port: number; readonly serviceCIDRs: readonly string[]; readonly podCIDR: string; readonly clusterDomain: string;
   readonly loadBalancerPool: readonly string[]; readonly kubeconfigOut: string | undefined; readonly dnsServiceIP: string; readonly isControllersOn: boolean;
   readonly externalIPRanges: readonly string[]; readonly names: readonly string[]; readonly nodePortRange: readonly [number, number]; readonly auditLog: string | undefined;
@@ -106,9 +107,11 @@ export function parseConfig(options: StartOptions): ControlConfig {
 
 function readStore(options: StartOptions, problems: string[]): ControlConfig['store'] {
   if (options.store !== undefined && options.store !== '') {
-    const match = /^etcd(s?):\/\/([^/]+)\/?$/.exec(options.store);
-    if (match === null) problems.push(`store: "${options.store}" is not like etcd://host:2379,host:2379`);
-    return { kind: 'etcd', endpoints: (match?.[2] ?? '').split(',').map((host) => `http${match?.[1] ?? ''}://${host.includes(':') ? host : `${host}:2379`}`) };
+    try {
+      return { kind: 'etcd', ...parseEtcdUrl(options.store) };
+    } catch (error) {
+      problems.push(`store: ${(error as Error).message}`);
+    }
   }
   return { kind: options.ephemeral === true || options.dataDir === undefined ? 'memory' : 'sqlite', endpoints: [] };
 }

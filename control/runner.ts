@@ -84,8 +84,8 @@ export class ControlPlaneRunner implements ControlPlane {
       mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
       chmodSync(config.dataDir, 0o700);
     }
-    const { kind, endpoints } = config.store;
-    const storage = await openStorage({ kind, clock: config.clock, log: config.log, ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }), ...(kind === 'etcd' ? { endpoints } : {}), ...(config.storageLimits === undefined ? {} : { limits: config.storageLimits }) });
+    const { kind } = config.store;
+    const storage = await openStorage({ ...config.store, clock: config.clock, log: config.log, ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }), ...(config.storageLimits === undefined ? {} : { limits: config.storageLimits }) });
     try {
       this.#running = this.#assemble(storage, new Certificates({ dataDir: config.dataDir, clock: config.clock, ...(kind === 'etcd' ? { shared: await sharedKeys(storage, config.clock) } : {}) }));
       await this.#running.listener.start();

@@ -3,7 +3,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { sleep, systemClock } from '../../../api/clock.ts';
@@ -24,9 +24,9 @@ export class EtcdMember {
   #process: ChildProcess | undefined;
   cluster: string;
 
-  constructor(name: string, ports: readonly number[], folder: string, extraArguments: readonly string[] = []) {
+  constructor(name: string, ports: readonly number[], folder: string, extraArguments: readonly string[] = [], scheme = 'http') {
     this.name = name;
-    this.endpoint = `http://127.0.0.1:${ports[0]}`;
+    this.endpoint = `${scheme}://127.0.0.1:${ports[0]}`;
     this.peer = `http://127.0.0.1:${ports[1]}`;
     this.cluster = `${name}=${this.peer}`;
     this.#folder = folder;
@@ -41,11 +41,24 @@ export class EtcdMember {
     ], { stdio: 'ignore' });
   }
 
-  /** Resolves once the member answers linearizable reads. */
+  /** Resolves once the member answers linearizable reads; behind TLS, once it listens. */
   async whenReady(): Promise<void> {
+    if (this.endpoint.startsWith('https')) return this.#whenListening();
     for (let attempt = 0; attempt < 300; attempt++) {
       const answer = await fetch(`${this.endpoint}/v3/kv/range`, { method: 'POST', body: '{"key":"AA=="}' }).catch(() => undefined);
       if (answer?.ok === true) return;
+      await sleep(systemClock, 30);
+    }
+    throw new Error(`etcd ${this.name} did not start`);
+  }
+
+  async #whenListening(): Promise<void> {
+    const { hostname, port } = new URL(this.endpoint);
+    for (let attempt = 0; attempt < 300; attempt++) {
+      const isOpen = await new Promise<boolean>((resolve) => {
+        const socket = connect(Number(port), hostname).once('connect', () => { socket.destroy(); resolve(true); }).once('error', () => resolve(false));
+      });
+      if (isOpen) return;
       await sleep(systemClock, 30);
     }
     throw new Error(`etcd ${this.name} did not start`);
@@ -71,10 +84,10 @@ export class EtcdMember {
 }
 
 /** Starts `count` members that form one cluster. */
-export async function startEtcd(count = 1, extraArguments: readonly string[] = []): Promise<{ members: EtcdMember[]; dispose(): Promise<void> }> {
+export async function startEtcd(count = 1, extraArguments: readonly string[] = [], scheme: 'http' | 'https' = 'http'): Promise<{ members: EtcdMember[]; dispose(): Promise<void> }> {
   const folder = temporaryFolder();
   const members: EtcdMember[] = [];
-  for (let index = 0; index < count; index++) members.push(new EtcdMember(`m${index}`, await freePorts(), folder, extraArguments));
+  for (let index = 0; index < count; index++) members.push(new EtcdMember(`m${index}`, await freePorts(), folder, extraArguments, scheme));
   const cluster = members.map((member) => `${member.name}=${member.peer}`).join(',');
   for (const member of members) {
     member.cluster = cluster;
