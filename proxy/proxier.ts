@@ -19,6 +19,7 @@ import type { Ownership } from './nftables/port.ts';
 import { planService } from './plan.ts';
 import { SyncLoop } from './sync-loop.ts';
 import type { NodeTopology } from './topology.ts';
+import { UserspaceBackend } from './userspace/backend.ts';
 
 export type EventRecorder = (event: { service: ServiceInfo; type: 'Normal' | 'Warning'; reason: string; message: string }) => void;
 
@@ -93,24 +94,32 @@ export class Proxier {
 
   async #openBackends(): Promise<void> {
     const { log } = this.#options;
-    const userspace = this.#makeUserspace();
     const backends: Backend[] = [];
     if (this.#config.mode !== 'userspace') {
       try {
         backends.push(await this.#openKernel());
         this.#mode = 'nftables';
       } catch (error) {
-        if (this.#config.mode === 'nftables' || userspace === undefined) throw error;
+        if (this.#config.mode === 'nftables' || this.#options.workers === undefined) throw error;
         log.warn('nftables is not available, services run in userspace', { err: error });
       }
     }
     if (backends.length === 0) this.#mode = 'userspace';
+    const userspace = this.#makeUserspace();
     if (userspace !== undefined) { await userspace.start(); backends.push(userspace); }
     this.#backends = backends;
     for (const backend of backends) backend.onDrift?.((reason) => { log.warn('rules were changed by somebody else, repairing', { engine: backend.name, reason }); this.#loop.request(true); });
   }
 
-  #makeUserspace(): Backend | undefined { return undefined; }
+  /** All paths when it runs alone, NodePorts on loopback beside the kernel engine; none without data workers. */
+  #makeUserspace(): Backend | undefined {
+    const { workers, nodeName, nodeIPs, clock, log } = this.#options;
+    if (workers === undefined) return undefined;
+    return new UserspaceBackend({
+      channel: workers, scope: this.#mode === 'userspace' ? 'all' : 'loopbackNodePorts', nodePorts: resolveNodePortAddresses(this.#config, nodeIPs ?? []),
+      bind: this.#config.bind, nodeName, nodeIPs: nodeIPs ?? [], clusterCIDRs: this.#config.clusterCIDRs, clock, log,
+    });
+  }
 
   async #openKernel(): Promise<Backend> {
     const { nodeName, nodeIPs, clock, log, isOwnedTableVanishing } = this.#options;
