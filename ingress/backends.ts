@@ -4,6 +4,7 @@
 
 import type { Endpoint, ServiceInfo, ServicePort } from '../api/services.ts';
 import type { BackendProtocol, BackendTls } from '../proxy/http/endpoints.ts';
+import type { Secret } from '../api/types.ts';
 import type { BackendNeed } from './plan.ts';
 import type { BackendSpec } from './protocol.ts';
 
@@ -34,11 +35,20 @@ export function buildBackend(need: BackendNeed, context: BackendContext): Backen
   return { protocol, ...tls, endpoints: usable.map(({ ip, port: number }) => ({ ip, port: number })), ...(usable.length === 0 ? { reason: 'no-endpoints' } : {}) };
 }
 
+/** How a backend that speaks TLS is reached, from proxy-ssl-*; a CA or `proxy-ssl-verify: on` switches verification on. */
+export function backendTls(need: BackendNeed, secretOf: (key: string) => Secret | undefined): BackendTls | undefined {
+  const options = need.annotations?.proxySsl;
+  if (options === undefined) return undefined;
+  const data = options.secretKey === undefined ? undefined : secretOf(options.secretKey)?.data;
+  const pem = (name: string): string | undefined => (data?.[name] === undefined ? undefined : Buffer.from(data[name], 'base64').toString('utf8'));
+  return { serverName: options.name, caPem: pem('ca.crt'), certPem: pem('tls.key') === undefined ? undefined : pem('tls.crt'), keyPem: pem('tls.key'), mayVerify: options.mayVerify };
+}
+
 /** Verification needs a name or a CA that the object gives; without either the certificate cannot be checked (ingress-nginx does not check it then). */
 const noTls: BackendTls = Object.freeze({ serverName: undefined, caPem: undefined, certPem: undefined, keyPem: undefined, mayVerify: false });
 
 function findPort(info: ServiceInfo, need: BackendNeed): ServicePort | undefined {
-  return info.ports.find((port) => port.protocol === 'TCP' && (need.port.name !== undefined ? port.portName === need.port.name : port.port === need.port.number));
+  return info.ports.find((port) => port.protocol === 'TCP' && (need.port.name !== undefined ? port.portName === need.port.name : need.port.number === undefined || port.port === need.port.number));
 }
 
 const appProtocols: Readonly<Record<string, BackendProtocol>> = Object.freeze({

@@ -2,7 +2,8 @@
 // claims gets a fault and takes over when the winner goes (rule 35). Also the rows of the counters. Main thread only;
 // work per change is proportional to the hosts that changed, not to the number of objects.
 
-import type { IngressPlan, PlanFault } from './plan.ts';
+import type { CanarySpec } from '../proxy/http/policy-spec.ts';
+import type { Claim, IngressPlan, PlanFault } from './plan.ts';
 import type { HostSpec, RouteSpec } from './protocol.ts';
 
 /** 'shared': hosts merge across namespaces (ingress-nginx). 'namespace': the first namespace keeps a host (I-4). */
@@ -101,11 +102,23 @@ export class Claims {
           continue;
         }
         taken.set(id, plan.key);
-        routes.push({ ...claim.route, row: this.row(claim.route.object, claim.service) });
+        const canaries = this.#canaries(plans, plan, claim);
+        const route: RouteSpec = { ...claim.route, row: this.row(claim.route.object, claim.service) };
+        routes.push(canaries.length === 0 ? route : { ...route, policy: { ...route.policy, canaries } });
       }
     }
     const fallbackPlan = plans.find((plan) => plan.fallback !== undefined);
     return { routes, object: first.key, ...(fallbackPlan === undefined ? {} : { fallback: this.#fallbackRoute(fallbackPlan) }) };
+  }
+
+  /** The canary objects of the same namespace that add to one route. */
+  #canaries(plans: readonly IngressPlan[], main: IngressPlan, claim: Claim): CanarySpec[] {
+    return plans.flatMap((plan) => {
+      const rules = plan.annotations.canary;
+      if (rules === undefined || plan.namespace !== main.namespace) return [];
+      const same = plan.claims.find((item) => item.host === claim.host && item.route.path === claim.route.path && item.route.type === claim.route.type);
+      return same?.route.backend === undefined ? [] : [{ ...rules, backend: same.route.backend, row: this.row(plan.key, same.service) }];
+    });
   }
 
   /** The default backend for what no rule takes: that of the oldest object that has one. */

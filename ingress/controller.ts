@@ -12,6 +12,7 @@ import { resources } from '../api/resources.ts';
 import type { ServiceView } from '../api/services.ts';
 import type { WorkerChannel } from '../api/workers.ts';
 import { BackendSet } from './backend-set.ts';
+import { backendTls } from './backends.ts';
 import { planCertificates, type CertificatePlan } from './certificates.ts';
 import { Claims, type HostOwnership } from './claims.ts';
 import { isOurs } from './classes.ts';
@@ -64,7 +65,7 @@ export class IngressController {
     this.#claims = new Claims(options.hostOwnership ?? 'shared');
     this.#events = new EventWriter(options.client, options.clock, options.log);
     this.#status = new StatusWriter(options.client, options.publishAddresses, options.clock, options.log);
-    this.#backends = new BackendSet(options.view);
+    this.#backends = new BackendSet(options.view, (need) => ({ tls: backendTls(need, (key) => options.informers.secrets.store.get(key)) }));
   }
 
   get httpPort(): number { return this.#httpPort; }
@@ -192,7 +193,7 @@ export class IngressController {
     const ingress = informers.ingresses.store.get(key);
     const classes = informers.ingressClasses.store;
     const isServed = ingress !== undefined && isOurs(ingress, (name) => classes.get(name), () => classes.values(), { controllerName, className, mayServeClassless: mayServeClassless ?? false });
-    const plan = isServed ? planIngress(ingress) : undefined;
+    const plan = isServed ? planIngress(ingress, (name) => informers.secrets.store.get(name)) : undefined;
     if (ingress === undefined) this.#status.forget(key); else this.#status.update(key, ingress, isServed);
     this.#backends.replaceUser(key, plan?.needs);
     const before = this.#claims.plan(key);

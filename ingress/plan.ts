@@ -2,7 +2,7 @@
 // Claims of all objects meet in claims.ts, where the oldest wins (rule 35). Called by controller.ts and check.ts.
 
 import type { Ingress, IngressBackend, IngressPath } from '../api/types.ts';
-import { parseAnnotations, type ParsedAnnotations } from './annotations.ts';
+import { parseAnnotations, type ParsedAnnotations, type SecretOf } from './annotations.ts';
 import type { RouteSpec } from './protocol.ts';
 import { linearExpression } from './table.ts';
 
@@ -10,7 +10,7 @@ import { linearExpression } from './table.ts';
 export interface PlanFault { readonly reason: string; readonly field: string; readonly message: string }
 
 /** A backend some route needs: the Service port by number or name. */
-export interface BackendNeed { readonly key: string; readonly serviceKey: string; readonly port: { readonly number?: number | undefined; readonly name?: string | undefined }; readonly protocol: string | undefined; readonly tlsSecret: string | undefined; readonly annotations: ParsedAnnotations }
+export interface BackendNeed { readonly key: string; readonly serviceKey: string; readonly port: { readonly number?: number | undefined; readonly name?: string | undefined }; readonly protocol: string | undefined; readonly annotations: ParsedAnnotations | undefined }
 
 export interface Claim { readonly host: string; readonly route: Omit<RouteSpec, 'row'>; readonly service: string }
 
@@ -31,19 +31,21 @@ export interface IngressPlan {
 }
 
 /** Plans one Ingress. Never throws: what is wrong becomes a fault and harms only its own path. */
-export function planIngress(ingress: Ingress): IngressPlan {
+export function planIngress(ingress: Ingress, secretOf: SecretOf): IngressPlan {
   const { name, namespace = 'default', creationTimestamp = '' } = ingress.metadata;
   const key = `${namespace}/${name}`;
   const faults: PlanFault[] = [];
   const needs = new Map<string, BackendNeed>();
-  const annotations = parseAnnotations(ingress.metadata.annotations ?? {}, namespace);
+  const annotations = parseAnnotations(ingress.metadata.annotations ?? {}, namespace, name, secretOf, (ingress.spec?.tls?.length ?? 0) > 0);
   faults.push(...annotations.faults);
+  for (const { key: backendKey, serviceKey, port } of annotations.services) needs.set(backendKey, { key: backendKey, serviceKey, port: { number: port }, protocol: undefined, annotations: undefined });
   const context: PlanContext = { key, namespace, faults, needs, annotations };
   const claims: Claim[] = [];
   for (const [ruleIndex, rule] of (ingress.spec?.rules ?? []).entries()) {
     const hosts = [rule.host ?? '', ...(rule.host === undefined ? [] : annotations.aliases)];
     for (const [pathIndex, path] of (rule.http?.paths ?? []).entries()) {
       const field = `spec.rules[${ruleIndex}].http.paths[${pathIndex}]`;
+      if (rule.host !== undefined && annotations.wwwRedirectCode !== 0 && pathIndex === 0) claims.push(wwwClaim(context, rule.host.toLowerCase(), annotations.wwwRedirectCode));
       for (const host of hosts) {
         const claim = planPath(context, host.toLowerCase(), path, field);
         if (claim !== undefined) claims.push(claim);
@@ -52,7 +54,7 @@ export function planIngress(ingress: Ingress): IngressPlan {
   }
   const { defaultBackend } = ingress.spec ?? {};
   return {
-    key, namespace, isCanary: annotations.isCanary, order: `${creationTimestamp === '' ? '9999' : creationTimestamp} ${key}`, claims, needs, faults, annotations,
+    key, namespace, isCanary: annotations.canary !== undefined, order: `${creationTimestamp === '' ? '9999' : creationTimestamp} ${key}`, claims, needs, faults, annotations,
     hosts: [...new Set((ingress.spec?.rules ?? []).map((rule) => (rule.host ?? '').toLowerCase()))],
     fallback: defaultBackend === undefined ? undefined : {
       host: '', service: defaultBackend.service?.name ?? '',
@@ -67,9 +69,16 @@ export function planIngress(ingress: Ingress): IngressPlan {
 
 interface PlanContext { readonly key: string; readonly namespace: string; readonly faults: PlanFault[]; readonly needs: Map<string, BackendNeed>; readonly annotations: ParsedAnnotations }
 
+/** Redirects www.HOST to HOST, or HOST to www.HOST when that is the rule's host. */
+function wwwClaim(context: PlanContext, host: string, code: number): Claim {
+  const other = host.startsWith('www.') ? host.slice(4) : `www.${host}`;
+  return { host: other, service: '', route: { object: context.key, rule: `${other} redirect`, path: '/', type: 'Prefix', reason: 'redirect', policy: { redirect: { code, host } } } };
+}
+
 function planPath(context: PlanContext, host: string, path: IngressPath, field: string): Claim | undefined {
   const text = path.path === undefined || path.path === '' ? '/' : path.path;
-  const isRegex = context.annotations.usesRegex && path.pathType === 'ImplementationSpecific';
+  // Many manifests for ingress-nginx write expressions under any path type.
+  const isRegex = context.annotations.usesRegex && (path.pathType === 'ImplementationSpecific' || /[()[\]*+?|^$\\]/.test(text));
   if (!text.startsWith('/') && !isRegex) {
     fault(context, 'InvalidPath', `${field}.path`, `must begin with "/": ${JSON.stringify(text)}`);
     return undefined;
@@ -83,8 +92,16 @@ function planPath(context: PlanContext, host: string, path: IngressPath, field: 
   const type = isRegex ? 'Regex' : path.pathType === 'Exact' ? 'Exact' : 'Prefix';
   return {
     host, service: path.backend.service?.name ?? '',
-    route: { object: context.key, rule: `${host === '' ? '*' : host}${text}`, path: text, type, ...target(context, path.backend, `${field}.backend`), ...context.annotations.route },
+    route: { object: context.key, rule: `${host === '' ? '*' : host}${text}`, path: text, type, ...target(context, path.backend, `${field}.backend`), ...routeOptions(context.annotations, isRegex ? text : undefined) },
   };
+}
+
+/** What the annotations give every route, with the rewrite tied to the path's own expression. */
+function routeOptions(annotations: ParsedAnnotations, expression: string | undefined): ParsedAnnotations['route'] {
+  const { rewriteTarget, route } = annotations;
+  if (rewriteTarget === undefined) return route;
+  const pattern = expression === undefined ? {} : { pattern: expression };
+  return { ...route, policy: { ...route.policy, rewrite: { target: rewriteTarget, ...pattern } } };
 }
 
 /** The backend key of a route, or the reason why it has none. */
@@ -107,7 +124,7 @@ function needBackend(context: PlanContext, name: string, port: BackendNeed['port
   const serviceKey = `${namespace}/${name}`;
   const variant = annotations.backendVariant === '' ? '' : `|${annotations.backendVariant}`;
   const key = `${serviceKey}:${port.number ?? port.name}${variant}`;
-  if (!context.needs.has(key)) context.needs.set(key, { key, serviceKey, port, protocol: annotations.backendProtocol, tlsSecret: annotations.proxySslSecret, annotations });
+  if (!context.needs.has(key)) context.needs.set(key, { key, serviceKey, port, protocol: annotations.backendProtocol, annotations });
   return key;
 }
 

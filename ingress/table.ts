@@ -4,6 +4,7 @@
 
 import { Backend } from '../proxy/http/endpoints.ts';
 import type { Exchange } from '../proxy/http/exchange.ts';
+import { makeLimitMemory, openSharedLimits, type SharedLimits } from '../proxy/http/limits.ts';
 import { compilePolicy } from '../proxy/http/policy-compile.ts';
 import type { Route, Router } from '../proxy/http/route.ts';
 import type { BackendSpec, HostSpec, RouteSpec, UpdateMessage } from './protocol.ts';
@@ -22,12 +23,12 @@ interface HostEntry {
 export class RouteTable implements Router {
   readonly #hosts = new Map<string, HostEntry>();
   readonly #backends = new Map<string, { backend: Backend; reason: string | undefined }>();
-  readonly #secret: string;
+  /** Key of affinity cookies, and the memory of rate limits; both shared by all workers and set before the first update. */
+  secret = '';
+  sharedLimits: SharedLimits = openSharedLimits(makeLimitMemory());
   #wildcardCount = 0;
   #fallback: Route | undefined;
   #workerCount = 1;
-
-  constructor(secret = '') { this.#secret = secret; }
 
   get hostCount(): number { return this.#hosts.size; }
   backend(key: string): Backend | undefined { return this.#backends.get(key)?.backend; }
@@ -70,7 +71,7 @@ export class RouteTable implements Router {
     const backend = spec.backend === undefined ? undefined : this.#backends.get(spec.backend)?.backend;
     return Object.freeze({
       object: spec.object, rule: spec.rule, row: spec.row, backend, reason: spec.reason,
-      policy: spec.policy === undefined ? undefined : compilePolicy(spec.policy, { backendOf: (key) => this.backend(key), secret: this.#secret, workerCount: this.#workerCount }),
+      policy: spec.policy === undefined ? undefined : compilePolicy(spec.policy, { backendOf: (key) => this.backend(key), secret: this.secret, workerCount: this.#workerCount, sharedLimits: this.sharedLimits, object: spec.object, linear: linearExpression }),
       timeouts: spec.timeouts, retry: spec.retry,
     });
   }

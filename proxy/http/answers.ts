@@ -32,6 +32,7 @@ const failures: Readonly<Record<FailureKind, readonly [number, string, string]>>
   timeout: [504, 'upstream-timeout', 'the endpoint did not answer in time'],
   invalid: [502, 'upstream-invalid', 'the endpoint sent an answer that is not valid HTTP'],
   truncated: [502, 'upstream-truncated', 'the endpoint ended its answer too early'],
+  status: [502, 'upstream-error', 'the endpoint answered with an error'],
   full: [503, 'overloaded', 'every endpoint of the backend is full'],
 });
 
@@ -40,7 +41,12 @@ export class Answers {
   send(exchange: Exchange, status: number, reason: string, text: string, fields = ''): void {
     const { engine } = exchange;
     exchange.reason = reason;
-    if (exchange.onLocalAnswer !== undefined && exchange.onLocalAnswer(status)) return;
+    const replace = exchange.replaces?.(status);
+    if (replace !== undefined) {
+      exchange.replaces = undefined;
+      replace();
+      return;
+    }
     const hasBody = status !== 204 && status !== 304;
     const isHead = exchange.head.text.startsWith('HEAD ');
     const body = Buffer.from(`${text}\n`, 'utf8');
@@ -75,6 +81,19 @@ export class Answers {
   upstreamFailure(exchange: Exchange, kind: FailureKind): void {
     const [status, reason, text] = failures[kind];
     this.send(exchange, status, reason, text);
+  }
+
+  /** Answers with what a sub-request brought, under the status of the answer that it replaces. */
+  relayWhole(exchange: Exchange, status: number, answer: { text: string; body: Buffer }): void {
+    const lines = answer.text.slice(answer.text.indexOf('\r\n') + 2).split('\r\n').filter((line) => line !== '' && !/^(content-length|transfer-encoding|date|set-cookie):/i.test(line));
+    const isHead = exchange.head.text.startsWith('HEAD ');
+    const head = `HTTP/1.1 ${status} ${statusTexts[status] ?? 'Status'}\r\n${lines.map((line) => `${line}\r\n`).join('')}Content-Length: ${answer.body.length}\r\n${exchange.responseFields}${exchange.engine.dateLine()}`;
+    const { down } = exchange;
+    exchange.isResponseStarted = true;
+    exchange.responseBytes = isHead ? 0 : answer.body.length;
+    exchange.finishLocally(status);
+    down.sendHead(status, head, isHead ? bodyNone : bodyLength, answer.body, 0, isHead ? 0 : answer.body.length, true);
+    down.sendEnd('');
   }
 
   /** `OPTIONS *` asks about the server itself. */

@@ -17,6 +17,8 @@ import { DownstreamH1 } from './downstream-h1.ts';
 import { outstandingPerEndpointMax, type Backend, type Endpoint } from './endpoints.ts';
 import type { Exchange, Upstream } from './exchange.ts';
 import { serveH2 } from './h2-front.ts';
+import { finishRequestText } from './policy-auth.ts';
+import { runPolicy } from './policy.ts';
 import { headLimits, type HeadLimits } from './request-head.ts';
 import { viaValue } from './request-text.ts';
 import { responseLimits, type ResponseLimits } from './response-head.ts';
@@ -94,6 +96,9 @@ export class HttpEngine {
   readonly clock: Clock;
   readonly observer: Observer;
   readonly random: () => number;
+  /** Policies and request text are reached through the engine, since they in turn make exchanges (sub-requests). */
+  readonly runPolicy: typeof runPolicy = runPolicy;
+  readonly writeRequest: typeof finishRequestText = finishRequestText;
   isDraining = false;
   /** The time of the last nowMs(): good enough for deadlines within one turn. */
   nowMsCached = 0;
@@ -124,6 +129,7 @@ export class HttpEngine {
   }
 
   nowMs(): number { return this.nowMsCached = this.clock.monotonicMs(); }
+  isTrusted(ip: string): boolean { return this.#options.isTrusted?.(ip) ?? false; }
   get connectionCount(): number { return this.#connections.size; }
 
   /** 32 hex digits, unique per worker and request. */

@@ -5,12 +5,10 @@
 // Retry (RFC 9110 §9.2.2, rule 110): a failed connect with any method on another endpoint; a lost connection without a
 // response byte only for idempotent methods whose body is still held; never more than the retry budget allows.
 
-import type { Endpoint } from './endpoints.ts';
+import type { Backend, Endpoint } from './endpoints.ts';
 import type { HttpEngine, PeerInfo } from './engine.ts';
 import { bodyNone, type FailureKind } from './framing.ts';
-import { runPolicy } from './policy.ts';
 import { RequestHead } from './request-head.ts';
-import { buildRequest } from './request-text.ts';
 import type { ResponseHead } from './response-head.ts';
 import type { Route } from './route.ts';
 import { readTarget, Target } from './target.ts';
@@ -50,6 +48,7 @@ export interface Upstream {
   close(): void;
 }
 
+const noNames: readonly string[] = Object.freeze([]);
 const idempotent = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
 /** Request bodies up to this size are held for another try until the answer begins. */
 export const replayBytesMax = 65_536;
@@ -76,6 +75,8 @@ export class Exchange {
   isActive = false;
   isResponseStarted = false;
   isUpgrade = false;
+  /** The status of the answer that takesOver() kept back. */
+  pendingStatus = 0;
   status = 0;
   startedMs = 0; sentMs = 0;
   requestBytes = 0; responseBytes = 0;
@@ -84,8 +85,21 @@ export class Exchange {
   responseFields = '';
   /** A word for logs and the netloom-reason field. */
   reason = '';
-  /** Set by a policy that replaces local error answers (custom error pages); true = it answers instead. */
-  onLocalAnswer: ((status: number) => boolean) | undefined = undefined;
+  /** The backend in use: the route's, or what a policy chose. */
+  backend: Backend | undefined = undefined;
+  /** Counter row, when a policy chose another than the route's. */
+  row = -1;
+  isSubrequest = false;
+  /** What policies change in the request: lines added, names taken out, path, Host, body limit. */
+  requestFields = '';
+  removedFields: readonly string[] = noNames;
+  isTargetChanged = false;
+  upstreamHost: string | undefined = undefined;
+  bodyBytesMax = Infinity;
+  /** Set by a policy that answers some statuses itself (error pages). */
+  replaces: ((status: number) => (() => void) | undefined) | undefined = undefined;
+  /** Set by a policy that chooses the endpoint (cookie affinity). */
+  choose: ((backend: Backend) => Endpoint | undefined) | undefined = undefined;
   /** What a policy wants to know at the end (a limit's slot, a mirror), run once. */
   onDone: (() => void) | undefined = undefined;
 
@@ -103,8 +117,7 @@ export class Exchange {
     this.isResponseStarted = false;
     this.isUpgrade = false;
     this.status = 0; this.retryCount = 0; this.requestBytes = 0; this.responseBytes = 0;
-    this.tried = undefined; this.endpoint = undefined; this.upstream = undefined; this.route = undefined;
-    this.responseFields = ''; this.reason = ''; this.requestID = ''; this.onLocalAnswer = undefined;
+    this.#resetRoute();
     return status;
   }
 
@@ -113,10 +126,17 @@ export class Exchange {
     this.resetBody(bodyNone);
     this.startedMs = this.engine.nowMs();
     this.isActive = true;
-    this.route = undefined; this.upstream = undefined; this.endpoint = undefined; this.tried = undefined;
-    this.responseFields = ''; this.reason = ''; this.requestID = ''; this.onLocalAnswer = undefined;
+    this.#resetRoute();
+    this.isResponseStarted = false;
     this.retryCount = 0; this.requestBytes = 0;
     this.target.host = ''; this.target.path = ''; this.target.query = '';
+  }
+
+  #resetRoute(): void {
+    this.tried = undefined; this.endpoint = undefined; this.upstream = undefined; this.route = undefined; this.backend = undefined;
+    this.responseFields = ''; this.reason = ''; this.requestID = ''; this.row = -1;
+    this.requestFields = ''; this.removedFields = noNames; this.isTargetChanged = false; this.upstreamHost = undefined; this.bodyBytesMax = Infinity;
+    this.replaces = undefined; this.choose = undefined;
   }
 
   resetBody(kind: number): void {
@@ -133,18 +153,19 @@ export class Exchange {
     const route = engine.router.match(target.host, target.path, this);
     if (route === undefined) { engine.answers.noRoute(this); return; }
     this.route = route;
+    this.backend = route.backend;
     if (this.down.version === 2 && this.peer.misdirected?.(target.host) === true) { engine.answers.send(this, 421, 'misdirected', 'this connection does not serve that host'); return; }
-    if (route.policy !== undefined && !runPolicy(this, route.policy)) return;
+    if (route.policy !== undefined && !engine.runPolicy(this, route.policy)) return;
     this.forward();
   }
 
   /** Sends the request on, after all policies agreed. */
   forward(): void {
     const { engine, route } = this;
-    const backend = route?.backend;
+    const { backend } = this;
     if (route === undefined || backend === undefined) { engine.answers.send(this, 503, route?.reason ?? 'no-backend', 'no backend for this path'); return; }
-    if (this.requestText === '') this.requestText = buildRequest(this);
-    const endpoint = engine.pick(this, backend);
+    if (this.requestText === '') this.requestText = engine.writeRequest(this);
+    const endpoint = this.choose === undefined ? engine.pick(this, backend) : this.choose(backend);
     if (endpoint === undefined) { this.#failNoEndpoint(); return; }
     this.#connect(endpoint);
   }
@@ -159,10 +180,10 @@ export class Exchange {
   }
 
   #failNoEndpoint(): void {
-    const { engine, route } = this;
-    const count = route?.backend?.endpoints.length ?? 0;
+    const { engine, backend } = this;
+    const count = backend?.endpoints.length ?? 0;
     if (this.retryCount > 0) engine.answers.send(this, 502, 'connect-failed', 'no endpoint of the backend could be reached');
-    else engine.answers.send(this, 503, count === 0 ? route?.backend?.emptyReason ?? 'no-endpoints' : 'overloaded', count === 0 ? 'the backend has no ready endpoint' : 'every endpoint of the backend is full');
+    else engine.answers.send(this, 503, count === 0 ? backend?.emptyReason ?? 'no-endpoints' : 'overloaded', count === 0 ? 'the backend has no ready endpoint' : 'every endpoint of the backend is full');
   }
 
   /** Keeps body bytes that arrived together with the head, before dispatch(). */
@@ -175,6 +196,7 @@ export class Exchange {
   /** More request body. False = pause reading from the client until resumeRequest(). */
   pushBody(bytes: Buffer): boolean {
     this.requestBytes += bytes.length;
+    if (this.requestBytes > this.bodyBytesMax && this.isActive && !this.isResponseStarted) { this.engine.answers.refuse(this, 413); return true; }
     const { upstream } = this;
     if (upstream === undefined) {
       if (!this.isActive || this.isResponseStarted) return true;
@@ -222,6 +244,15 @@ export class Exchange {
     this.down.sendHead(head.status, head.hasDate ? text + this.responseFields : text + this.responseFields + this.engine.dateLine(), kind, bytes, start, end, isLast);
   }
 
+  /** Whether a head of this status is not to be passed on but leads to another try, or to an answer of ours. */
+  takesOver(status: number): boolean {
+    if (status < 400 || this.isResponseStarted) return false;
+    this.pendingStatus = status;
+    const statuses = this.route?.retry?.retryOn.statuses;
+    if (statuses !== undefined && statuses.includes(status) && this.#mayRetry('status', false, false)) return true;
+    return this.replaces?.(status) !== undefined;
+  }
+
   onBody(bytes: Buffer, start: number, end: number): boolean {
     this.responseBytes += end - start;
     return this.down.sendBody(bytes, start, end);
@@ -264,6 +295,7 @@ export class Exchange {
       this.forward();
       return;
     }
+    if (kind === 'status') { this.replaces?.(this.pendingStatus)?.(); return; }
     this.engine.answers.upstreamFailure(this, kind);
   }
 
@@ -274,7 +306,8 @@ export class Exchange {
     if (kind === 'timeout' && !retryOn.timeout) return false;
     if (kind === 'invalid' && !retryOn.invalid) return false;
     if (kind === 'truncated' || kind === 'full') return false;
-    return (idempotent.has(this.head.method) || retryOn.nonIdempotent) && (retryOn.reset || isReused);
+    if (kind === 'status' && (this.route?.retry?.retryOn.statuses.includes(this.pendingStatus) !== true || (this.backend?.endpoints.length ?? 0) <= this.retryCount + 1)) return false;
+    return (idempotent.has(this.head.method) || retryOn.nonIdempotent) && (retryOn.reset || isReused || kind === 'status');
   }
 
   /** Both directions of a tunnel have ended. */

@@ -4,4 +4,4 @@
 export const bodyNone = 0, bodyLength = 1, bodyUnknown = 2;
 
 /** Why an upstream try ended without a whole answer. */
-export type FailureKind = 'connect' | 'connectTimeout' | 'reset' | 'timeout' | 'invalid' | 'truncated' | 'full';
+export type FailureKind = 'connect' | 'connectTimeout' | 'reset' | 'timeout' | 'invalid' | 'truncated' | 'full' | 'status';

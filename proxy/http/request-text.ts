@@ -9,13 +9,13 @@ import type { RequestHead } from './request-head.ts';
 export function buildRequest(exchange: Exchange): string {
   const { head, target, engine, peer } = exchange;
   let text: string;
-  if (head.isVersionExact && !target.isAbsolute) text = keptLines(head, 0);
+  if (head.isVersionExact && !target.isAbsolute && !exchange.isTargetChanged && exchange.upstreamHost === undefined) text = keptLines(head, 0);
   else {
-    const version = 'HTTP/1.1';
-    text = `${head.method} ${target.path}${target.query} ${version}\r\n`;
-    text += target.isAbsolute ? `Host: ${target.hostText}\r\n${withoutHost(keptLines(head, head.lineEnd + 2))}` : keptLines(head, head.lineEnd + 2);
+    const host = exchange.upstreamHost ?? (target.isAbsolute ? target.hostText : undefined);
+    const lines = keptLines(head, head.lineEnd + 2);
+    text = `${head.method} ${target.path}${target.query} HTTP/1.1\r\n${host === undefined ? lines : `Host: ${host}\r\n${withoutHost(lines)}`}`;
   }
-  if (head.hostStart < 0 && !target.isAbsolute) text += 'Host: \r\n';
+  if (head.hostStart < 0 && !target.isAbsolute && exchange.upstreamHost === undefined) text += 'Host: \r\n';
   exchange.requestID = head.requestIDStart < 0 ? engine.nextRequestID() : head.text.slice(head.requestIDStart, head.requestIDEnd);
   text += head.isPeerTrusted ? trustedFields(exchange) : `${peer.forwardedFields}X-Forwarded-Host: ${target.hostText}\r\n`;
   if (head.requestIDStart < 0) text += `X-Request-ID: ${exchange.requestID}\r\n`;
@@ -39,7 +39,7 @@ function keptLines(head: RequestHead, from: number): string {
   return position === 0 ? text : result + text.slice(position);
 }
 
-function withoutHost(lines: string): string { return lines.replace(/^host:[^\r]*\r\n/im, ''); }
+function withoutHost(lines: string): string { return lines.replace(/(^|\n)host:[^\r]*\r\n/i, '$1'); }
 
 /** What a trusted proxy in front said, with its own address appended. */
 function trustedFields(exchange: Exchange): string {

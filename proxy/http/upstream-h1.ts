@@ -201,6 +201,7 @@ export class UpstreamH1 implements Upstream {
     this.#idleMs = head.keepAliveSeconds < 0 ? this.#engine.timeouts.upstreamIdleMs : (head.keepAliveSeconds - 1) * 1_000;
     const { status } = head;
     const start = head.end;
+    if (status >= 400 && exchange.takesOver(status)) { this.#fail('status'); return false; }
     if (status === 204 || status === 304 || exchange.head.methodEnd === 4 && exchange.head.text.startsWith('HEAD')) {
       if (start < end || (status === 204 && (head.contentLength > 0 || head.isChunked))) this.#isKept = false;
       this.#finish(exchange, head, responseText(bytes, head, status !== 204), bodyNone, bytes, start, start);

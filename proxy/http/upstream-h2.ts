@@ -131,6 +131,7 @@ class UpstreamH2 implements Upstream {
     const head = new ResponseHead();
     head.reset(0);
     head.status = Number(raw[raw.indexOf(':status') + 1]);
+    if (head.status >= 400 && exchange.takesOver(head.status)) { this.#fail('status'); return; }
     const lines = headersToLines(raw);
     head.hasDate = /^date:/im.test(lines);
     this.#hasHead = true;

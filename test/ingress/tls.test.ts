@@ -21,7 +21,8 @@ beforeAll(async () => {
   await world.service('t/app');
   const grpc = http2.createServer();
   grpcServers.push(grpc);
-  grpc.on('stream', (stream, headers) => {
+  grpc.on('stream', (raw, headers) => {
+    const stream = raw as http2.ServerHttp2Stream;
     const chunks: Buffer[] = [];
     stream.respond({ ':status': 200, 'content-type': 'application/grpc', 'x-path': headers[':path'] }, { waitForTrailers: true });
     stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0', 'grpc-message': 'fine' }));
