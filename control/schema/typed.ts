@@ -11,36 +11,52 @@ import { canonicalQuantity, canonicalTime, isBase64 } from './scalars.ts';
 /** What a walk found: paths of unknown fields, `spec.ports[0].targetport`, in document order. */
 export interface FitReport { readonly unknown: string[] }
 
-interface Walk { readonly kind: string; readonly version: string; readonly unknown: string[]; readonly isLenient: boolean }
+/** `at` is where the walk stands: field names, list indexes, and map keys (marked, since Go's messages leave them out). */
+interface Walk { readonly kind: string; readonly version: string; readonly unknown: string[]; isLenient: boolean; readonly at: (string | number | MapKey)[] }
+interface MapKey { readonly key: string }
 
 /**
  * Fits `object` to `schema`, changing it in place. `isLenient` (custom resources) skips type errors below metadata.
  * Throws BadRequest: `Service in version "v1" cannot be handled as a Service: json: cannot unmarshal …`.
  */
 export function fitToSchema(object: Record<string, unknown>, schema: Schema, gvk: { version: string; kind: string }, isLenient = false): FitReport {
-  const walk: Walk = { ...gvk, unknown: [], isLenient };
-  fitObject(object, schema, '', '', walk);
+  const walk: Walk = { kind: gvk.kind, version: gvk.version, unknown: [], isLenient, at: [] };
+  fitObject(object, schema, walk);
   return { unknown: walk.unknown };
 }
 
-function fitObject(object: Record<string, unknown>, schema: Schema, path: string, goPath: string, walk: Walk): void {
+function fitObject(object: Record<string, unknown>, schema: Schema, walk: Walk): void {
   const properties = schema.properties;
   for (const key of Object.keys(object)) {
-    const inner = path === '' ? key : `${path}.${key}`;
     const child = properties?.get(key);
     if (child === undefined) {
       if (schema.preservesUnknown && key !== '__proto__') continue;
       if (schema.isEmbedded && (key === 'apiVersion' || key === 'kind' || key === 'metadata')) continue;
-      walk.unknown.push(inner);
+      walk.unknown.push(pathOf([...walk.at, key]));
       delete object[key];
       continue;
     }
     const value = object[key];
     if (value === null && !child.isNullable && !walk.isLenient) { delete object[key]; continue; }
-    const fitted = fitValue(value, child, inner, goPath === '' ? key : `${goPath}.${key}`, schema, walk);
+    walk.at.push(key);
+    const fitted = fitValue(value, child, schema, walk);
+    walk.at.pop();
     if (fitted === undefined || (child.dropsZero && isZero(fitted, child))) delete object[key];
     else if (fitted !== value) object[key] = fitted;
   }
+}
+
+/** `spec.ports[0].port`. */
+function pathOf(at: Walk['at']): string {
+  let path = '';
+  for (const step of at) path += typeof step === 'number' ? `[${step}]` : `${path === '' ? '' : '.'}${typeof step === 'string' ? step : step.key}`;
+  return path;
+}
+
+/** `spec.ports.port`: Go names the fields only, up to the first map. */
+function goPathOf(at: Walk['at']): string {
+  const end = at.findIndex((step) => typeof step === 'object');
+  return at.slice(0, end < 0 ? at.length : end).filter((step) => typeof step === 'string').join('.');
 }
 
 function isZero(value: unknown, schema: Schema): boolean {
@@ -49,53 +65,68 @@ function isZero(value: unknown, schema: Schema): boolean {
   return schema.type === 'map' && isRecord(value) && Object.keys(value).length === 0;
 }
 
-function fitValue(value: unknown, schema: Schema, path: string, goPath: string, owner: Schema, walk: Walk): unknown {
+function fitValue(value: unknown, schema: Schema, owner: Schema, walk: Walk): unknown {
   if (value === null) return schema.isNullable || walk.isLenient ? null : zeroOf(schema);
   switch (schema.type) {
+    case 'string': return typeof value === 'string' ? value : mismatch(value, schema, owner, walk);
     case 'object':
-      if (!isRecord(value)) return mismatch(value, schema, goPath, owner, walk);
-      fitObject(value, schema, path, goPath, schema.name === 'meta/v1.ObjectMeta' ? { ...walk, isLenient: false } : walk);
+      if (!isRecord(value)) return mismatch(value, schema, owner, walk);
+      if (walk.isLenient && schema.name === 'meta/v1.ObjectMeta') {
+        walk.isLenient = false;
+        fitObject(value, schema, walk);
+        walk.isLenient = true;
+      } else fitObject(value, schema, walk);
       return value;
-    case 'list':
-      if (!Array.isArray(value)) return mismatch(value, schema, goPath, owner, walk);
-      for (let index = 0; index < value.length; index++) {
-        const fitted = fitValue(value[index], schema.items as Schema, `${path}[${index}]`, goPath, owner, walk);
-        if (fitted !== value[index]) value[index] = fitted;
-      }
-      return value;
-    case 'map':
-      if (!isRecord(value)) return mismatch(value, schema, goPath, owner, walk);
-      for (const key of Object.keys(value)) {
-        const fitted = fitValue(value[key], schema.items as Schema, `${path}.${key}`, goPath, owner, walk);
-        if (fitted !== value[key]) setKey(value, key, fitted);
-      }
-      return value;
+    case 'list': return Array.isArray(value) ? fitList(value, schema, owner, walk) : mismatch(value, schema, owner, walk);
+    case 'map': return isRecord(value) ? fitMap(value, schema, owner, walk) : mismatch(value, schema, owner, walk);
     case 'any': return value;
-    default: return walk.isLenient ? value : fitScalar(value, schema, goPath, owner, walk);
+    default: return walk.isLenient ? value : fitScalar(value, schema, owner, walk);
   }
 }
 
-function fitScalar(value: unknown, schema: Schema, goPath: string, owner: Schema, walk: Walk): unknown {
+function fitList(list: unknown[], schema: Schema, owner: Schema, walk: Walk): unknown {
+  for (let index = 0; index < list.length; index++) {
+    walk.at.push(index);
+    const fitted = fitValue(list[index], schema.items as Schema, owner, walk);
+    walk.at.pop();
+    if (fitted !== list[index]) list[index] = fitted;
+  }
+  return list;
+}
+
+function fitMap(map: Record<string, unknown>, schema: Schema, owner: Schema, walk: Walk): unknown {
+  const items = schema.items as Schema;
+  for (const key of Object.keys(map)) {
+    const value = map[key];
+    if (items.type === 'string' && typeof value === 'string') continue;
+    walk.at.push({ key });
+    const fitted = fitValue(value, items, owner, walk);
+    walk.at.pop();
+    if (fitted !== value) setKey(map, key, fitted);
+  }
+  return map;
+}
+
+function fitScalar(value: unknown, schema: Schema, owner: Schema, walk: Walk): unknown {
   switch (schema.type) {
-    case 'string': return typeof value === 'string' ? value : mismatch(value, schema, goPath, owner, walk);
-    case 'bool': return typeof value === 'boolean' ? value : mismatch(value, schema, goPath, owner, walk);
-    case 'int32': return Number.isInteger(value) && (value as number) >= -2147483648 && (value as number) <= 2147483647 ? value : mismatch(value, schema, goPath, owner, walk);
-    case 'int64': return Number.isInteger(value) && Math.abs(value as number) <= 9223372036854775807 ? value : mismatch(value, schema, goPath, owner, walk);
-    case 'double': return typeof value === 'number' ? value : mismatch(value, schema, goPath, owner, walk);
+    case 'bool': return typeof value === 'boolean' ? value : mismatch(value, schema, owner, walk);
+    case 'int32': return Number.isInteger(value) && (value as number) >= -2147483648 && (value as number) <= 2147483647 ? value : mismatch(value, schema, owner, walk);
+    case 'int64': return Number.isInteger(value) && Math.abs(value as number) <= 9223372036854775807 ? value : mismatch(value, schema, owner, walk);
+    case 'double': return typeof value === 'number' ? value : mismatch(value, schema, owner, walk);
     case 'intstr':
       if (typeof value === 'string' || (Number.isInteger(value) && Math.abs(value as number) <= 2147483647)) return value;
-      return mismatch(value, schema, goPath, owner, walk);
+      return mismatch(value, schema, owner, walk);
     case 'byte':
-      if (typeof value !== 'string') return mismatch(value, schema, goPath, owner, walk);
+      if (typeof value !== 'string') return mismatch(value, schema, owner, walk);
       return isBase64(value) ? value : refuse(`illegal base64 data at input byte ${base64Fault(value)}`, walk);
-    case 'time': case 'microtime': return fitTime(value, schema, goPath, owner, walk);
+    case 'time': case 'microtime': return fitTime(value, schema, owner, walk);
     case 'quantity': return fitQuantity(value, walk);
     default: return value;
   }
 }
 
-function fitTime(value: unknown, schema: Schema, goPath: string, owner: Schema, walk: Walk): unknown {
-  if (typeof value !== 'string') return mismatch(value, schema, goPath, owner, walk);
+function fitTime(value: unknown, schema: Schema, owner: Schema, walk: Walk): unknown {
+  if (typeof value !== 'string') return mismatch(value, schema, owner, walk);
   const layout = schema.type === 'time' ? '2006-01-02T15:04:05Z07:00' : '2006-01-02T15:04:05.000000Z07:00';
   return canonicalTime(value, schema.type === 'time' ? 0 : 6) ?? refuse(`parsing time ${JSON.stringify(value)} as ${JSON.stringify(layout)}: cannot parse`, walk);
 }
@@ -124,10 +155,10 @@ function zeroOf(schema: Schema): unknown {
   }
 }
 
-function mismatch(value: unknown, schema: Schema, goPath: string, owner: Schema, walk: Walk): unknown {
+function mismatch(value: unknown, schema: Schema, owner: Schema, walk: Walk): unknown {
   if (walk.isLenient) return value;
   const struct = owner.name === undefined ? walk.kind : owner.name.slice(owner.name.indexOf('.') + 1);
-  return refuse(`json: cannot unmarshal ${goWord(value)} into Go struct field ${struct}.${goPath} of type ${goType(schema)}`, walk);
+  return refuse(`json: cannot unmarshal ${goWord(value)} into Go struct field ${struct}.${goPathOf(walk.at)} of type ${goType(schema)}`, walk);
 }
 
 function refuse(why: string, walk: Walk): never {

@@ -2,7 +2,7 @@
 // (service ranges, agent ports) is admission's.
 // Source: kubernetes pkg/apis/discovery/validation, pkg/apis/core/validation ValidateEndpoints.
 
-import { familyOf, parseIP } from '../../api/address.ts';
+import { familyOf } from '../../api/address.ts';
 import type { Fields } from './fields.ts';
 import { maybePart, number, parts, text, texts } from './fields.ts';
 import { immutable, validateLabels } from './metadata.ts';
@@ -67,7 +67,7 @@ function checkSliceAddress(address: string, addressType: string, options: Endpoi
     return checkSubdomain(address.replace(/\.$/, ''));
   }
   if (addressType !== 'IPv4' && addressType !== 'IPv6') return [];
-  if (parseIP(address) === undefined || checkIP(address).length > 0 || familyOf(address) !== addressType) return [`must be a valid ${addressType} address`];
+  if (checkIP(address).length > 0 || familyOf(address) !== addressType) return [`must be a valid ${addressType} address`];
   return options.isPodAddress?.(address) === true ? [] : checkNonSpecialIP(address);
 }
 

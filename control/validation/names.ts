@@ -2,7 +2,7 @@
 // Called by all validation files. Pure.
 // Source: apimachinery pkg/util/validation/validation.go, pkg/api/validation/generic.go, pkg/apis/core/validation.
 
-import { isLinkLocal, isLoopback, isUnspecified, parseCIDR, parseIP } from '../../api/address.ts';
+import { isLinkLocal, isLoopback, isUnspecified, parseCIDR, parseIP, parseIPv4 } from '../../api/address.ts';
 
 const labelForm = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 const subdomainForm = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
@@ -79,6 +79,7 @@ export function checkPortName(text: string): string[] {
 
 /** Strict address text: no leading zeros, no IPv4 inside IPv6 (other parsers read those differently). */
 export function checkIP(text: string): string[] {
+  if (parseIPv4(text) !== undefined) return [];
   const isMapped = /^::ffff:/i.test(text) && text.includes('.');
   return parseIP(text) === undefined || isMapped ? ['must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'] : [];
 }
@@ -87,6 +88,8 @@ export function checkCidr(text: string): string[] { return parseCIDR(text) === u
 
 /** Addresses that must not be endpoints or external IPs. The text must be an address. */
 export function checkNonSpecialIP(text: string): string[] {
+  const ipv4 = parseIPv4(text);
+  if (ipv4 !== undefined && ipv4 !== 0 && ipv4 >>> 24 !== 127 && ipv4 >>> 16 !== 0xa9fe && ipv4 >>> 8 !== 0xe00000) return [];
   const ip = text.toLowerCase();
   if (isUnspecified(ip)) return [`may not be unspecified (${text})`];
   if (isLoopback(ip)) return ['may not be in the loopback range (127.0.0.0/8, ::1/128)'];

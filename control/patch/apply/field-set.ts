@@ -41,6 +41,7 @@ export function compactSet(node: FieldNode): FieldNode {
 
 /** All members of both. */
 export function unionSets(a: FieldNode, b: FieldNode): FieldNode {
+  if (b.children.size === 0 && (a.isMember || !b.isMember)) return a;
   const out: FieldNode = { isMember: a.isMember || b.isMember, children: new Map() };
   for (const [step, child] of a.children) {
     const other = b.children.get(step);
@@ -50,15 +51,20 @@ export function unionSets(a: FieldNode, b: FieldNode): FieldNode {
   return out;
 }
 
-/** Members of `a` that are not members of `b`. */
+/** Members of `a` that are not members of `b`; `a` itself when nothing goes. */
 export function differenceSets(a: FieldNode, b: FieldNode): FieldNode {
-  const out: FieldNode = { isMember: a.isMember && !b.isMember, children: new Map() };
-  for (const [step, child] of a.children) {
-    const other = b.children.get(step);
-    const rest = other === undefined ? child : differenceSets(child, other);
-    if (!isEmptySet(rest)) out.children.set(step, rest);
+  const isMember = a.isMember && !b.isMember;
+  let children: Map<string, FieldNode> | undefined;
+  for (const [step, other] of b.children) {
+    const child = a.children.get(step);
+    if (child === undefined) continue;
+    const rest = differenceSets(child, other);
+    if (rest === child) continue;
+    children ??= new Map(a.children);
+    if (isEmptySet(rest)) children.delete(step); else children.set(step, rest);
   }
-  return out;
+  if (children === undefined && isMember === a.isMember) return a;
+  return { isMember, children: children ?? a.children };
 }
 
 /** Members of both. */

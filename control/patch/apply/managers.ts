@@ -8,7 +8,7 @@
 import { NetloomError } from '../../../api/errors.ts';
 import type { KubeObject, ManagedFieldsEntry, StatusCause } from '../../../api/types.ts';
 import type { Schema } from '../../schema/schema.ts';
-import { cloneJson, equalJson } from '../../schema/schema.ts';
+import { equalJson } from '../../schema/schema.ts';
 import type { FieldNode } from './field-set.ts';
 import { compactSet, differenceSets, equalSets, fromFieldsV1, intersectSets, isEmptySet, memberPaths, newSet, pathText, toFieldsV1, unionSets, withoutPath } from './field-set.ts';
 import type { Comparison } from './walk.ts';
@@ -180,12 +180,26 @@ function baseManagers(live: KubeObject | undefined, updated: KubeObject, subreso
 function readManagers(object: KubeObject | undefined): Managers {
   const managers: Managers = new Map();
   for (const entry of object?.metadata.managedFields ?? []) {
-    const set = fromFieldsV1(entry.fieldsV1 ?? {});
+    const set = readSet(entry.fieldsV1 ?? {});
     if (set === undefined || (entry.operation !== 'Apply' && entry.operation !== 'Update')) continue;
     const manager: Manager = { manager: entry.manager ?? '', operation: entry.operation, apiVersion: entry.apiVersion ?? '', subresource: entry.subresource ?? '', time: entry.time, set };
     managers.set(identity(manager), manager);
   }
   return managers;
+}
+
+// Stored objects are shared and never changed, so the sets of their entries are read once; sets are not changed either.
+const setsRead = new WeakMap<object, FieldNode>();
+const fieldsWritten = new WeakMap<FieldNode, Record<string, unknown>>();
+
+function readSet(fields: Record<string, unknown>): FieldNode | undefined {
+  const known = setsRead.get(fields);
+  if (known !== undefined) return known;
+  const set = fromFieldsV1(fields);
+  if (set === undefined) return undefined;
+  setsRead.set(fields, set);
+  fieldsWritten.set(set, fields);
+  return set;
 }
 
 function capUpdaters(managers: Managers): void {
@@ -203,7 +217,7 @@ function capUpdaters(managers: Managers): void {
 function withManagers(object: KubeObject, managers: Managers): KubeObject {
   const entries = [...managers.values()].filter((entry) => !isEmptySet(entry.set)).sort((a, b) =>
     a.operation.localeCompare(b.operation) || (a.time ?? '').localeCompare(b.time ?? '') || a.manager.localeCompare(b.manager) || a.apiVersion.localeCompare(b.apiVersion) || a.subresource.localeCompare(b.subresource));
-  const metadata = { ...cloneJson(object.metadata) };
+  const metadata = { ...object.metadata };
   if (entries.length === 0) delete metadata.managedFields; else metadata.managedFields = entries.map(toEntry);
   return { ...object, metadata };
 }
@@ -211,6 +225,6 @@ function withManagers(object: KubeObject, managers: Managers): KubeObject {
 function toEntry(entry: Manager): ManagedFieldsEntry {
   return {
     manager: entry.manager, operation: entry.operation, apiVersion: entry.apiVersion, ...(entry.time === undefined ? {} : { time: entry.time }),
-    fieldsType: 'FieldsV1', fieldsV1: toFieldsV1(entry.set), ...(entry.subresource === '' ? {} : { subresource: entry.subresource }),
+    fieldsType: 'FieldsV1', fieldsV1: fieldsWritten.get(entry.set) ?? toFieldsV1(entry.set), ...(entry.subresource === '' ? {} : { subresource: entry.subresource }),
   };
 }
