@@ -97,7 +97,7 @@ export class KindCache implements WatchSource {
     const revision = options.atRevision ?? head;
     if (revision > head) throw tooLarge(revision, head);
     const past = revision < head ? this.#pastAt(revision, head) : undefined;
-    const keys = past === undefined || past.size === 0 ? this.#sortedKeys() : mergedKeys(this.#sortedKeys(), past);
+    const keys = past === undefined ? this.#sortedKeys() : this.#keysWith(past);
     const prefix = options.prefix ?? '';
     const end = prefix === '' ? keys.length : lowerBound(keys, `${prefix}\uffff`);
     let index = lowerBound(keys, prefix);
@@ -110,6 +110,12 @@ export class KindCache implements WatchSource {
     }
     const last = items.at(-1);
     return index < end && last !== undefined ? { items, revision, nextKey: last.key, remaining: end - index } : { items, revision };
+  }
+
+  /** Sorted keys of the state at which `past` was. Most writes are updates, which leave the keys as they are. */
+  #keysWith(past: ReadonlyMap<string, StoredObject | undefined>): string[] {
+    for (const [key, stored] of past) if ((stored !== undefined) !== this.#objects.has(key)) return mergedKeys(this.#sortedKeys(), past);
+    return this.#sortedKeys();
   }
 
   /** What each key touched after `revision` was at that revision; undefined where it did not exist. */

@@ -64,14 +64,19 @@ export function lockedError(file: string, pid: number | undefined): NetloomError
 /** Process that holds a lock on the file, from /proc/locks; undefined when nobody does or the system has no such list. */
 export function lockHolder(file: string): number | undefined {
   try {
-    const inode = String(statSync(file).ino);
+    const { dev, ino } = statSync(file);
+    const major = (dev >> 8) & 0xfff;
+    const minor = (dev & 0xff) | ((dev >> 12) & 0xfff00);
+    const wanted = `${hex(major)}:${hex(minor)}:${ino}`;
     for (const line of readFileSync('/proc/locks', 'utf8').split('\n')) {
       const fields = line.trim().split(/\s+/);
-      // 1: POSIX ADVISORY WRITE 4711 08:01:1234 1073741824 1073742335
-      if (fields[3] === 'WRITE' && fields[5]?.split(':')[2] === inode) return Number(fields[4]);
+      // 1: POSIX ADVISORY WRITE 4711 08:01:1234 1073741824 1073742335. The pid is 0 for a process of another container.
+      if (fields[3] === 'WRITE' && fields[5] === wanted && Number(fields[4]) > 0) return Number(fields[4]);
     }
   } catch {
     return undefined;
   }
   return undefined;
 }
+
+function hex(value: number): string { return value.toString(16).padStart(2, '0'); }
