@@ -121,7 +121,7 @@ export class ControlPlaneRunner implements ControlPlane {
     });
     admission.start();
     const watches = new WatchSet({ total: config.limits.watches, perUser: config.limits.watchesPerUser });
-    const parts: ServerParts = { storage, registry, watches, config, clock, log, hooks: makeHooks({ registry, admission, serviceCIDRs: config.serviceCIDRs, podCIDR: config.podCIDR, clock }), onDefinitionMarked: (name) => cleanup.run(name) };
+    const parts: ServerParts = { storage, registry, watches, config, clock, log, hooks: makeHooks({ registry, authorizer, admission, serviceCIDRs: config.serviceCIDRs, podCIDR: config.podCIDR, clock }), onDefinitionMarked: (name) => cleanup.run(name) };
     const cleanup: CrdCleanup = new CrdCleanup(parts, async (crd) => { await this.#deleteCustomObjects(crd); });
     const tokens = new BootstrapTokens(storage, clock);
     const accounts = new ServiceAccountTokens(storage, clock, certificates.tokenKeyPem);
@@ -191,8 +191,9 @@ export class ControlPlaneRunner implements ControlPlane {
   transport(identity: Identity): ApiTransport {
     const { server } = this.#r;
     const groups = identity.groups.includes(groupAuthenticated) ? [...identity.groups] : [...identity.groups, groupAuthenticated];
-    // Only masters count as netloom itself; any other identity is held to the rules like a caller from outside.
-    const user: UserInfo = { username: identity.user, groups, method: groups.includes(groupMasters) ? 'inProcess' : 'certificate' };
+    // Only system identities among the masters count as netloom itself; all others are held to the rules like callers from outside.
+    const isOwn = groups.includes(groupMasters) && identity.user.startsWith('system:');
+    const user: UserInfo = { username: identity.user, groups, method: isOwn ? 'inProcess' : 'certificate' };
     return inProcessTransport(user, server.handle);
   }
 

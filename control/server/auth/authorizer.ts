@@ -27,6 +27,8 @@ interface BoundRules { readonly namespace: string; readonly rules: readonly Poli
 const group = 'rbac.authorization.k8s.io';
 /** Collections whose changes change rights. */
 export const rbacResources: readonly string[] = ['roles', 'clusterroles', 'rolebindings', 'clusterrolebindings'].map((resource) => `${resource}.${group}`);
+/** The default role of the group of nodes. */
+const nodeRole = 'system:node';
 /** Where new nodes get their credentials, with a join token. */
 const joinPath = '/netloom/v1/join';
 /** Users whose compiled rules are kept. */
@@ -68,8 +70,21 @@ export class Authorizer {
     return rules.every((rule) => single(rule).every((one) => own.some((mine) => holds(mine, one))));
   }
 
-  /** The rules of a role that a binding refers to. */
-  rulesOfRole(ref: RoleRef, namespace: string): PolicyRule[] { return [...this.#roleRules(ref, namespace)]; }
+  /** Refuses roles and bindings that would give more than the writer has, unless they may `escalate` or `bind`. Throws Forbidden. */
+  checkGrant(user: UserInfo, resource: { readonly group: string; readonly resource: string }, object: KubeObject): void {
+    if (resource.group !== group || user.groups.includes(groupMasters)) return;
+    const namespace = object.metadata.namespace ?? '';
+    const isBinding = resource.resource.endsWith('bindings');
+    const ref = (object as Binding).roleRef;
+    const rules = isBinding ? this.#roleRules(ref, namespace) : (object as Role).rules ?? [];
+    const roles = isBinding ? (ref.kind === 'ClusterRole' ? 'clusterroles' : 'roles') : resource.resource;
+    const name = isBinding ? ref.name : object.metadata.name;
+    const may = this.isAllowed(user, { isResource: true, path: '', verb: isBinding ? 'bind' : 'escalate', group, resource: roles, subresource: '', namespace: roles === 'roles' ? namespace : '', name });
+    if (may || this.covers(user, rules, namespace)) return;
+    throw new NetloomError('Forbidden', `${qualifiedResource(resource)} "${object.metadata.name}" is forbidden: user "${user.username}" (groups=${JSON.stringify(user.groups)}) is attempting to grant RBAC permissions not currently held`, {
+      source: 'downstream', details: { name: object.metadata.name, group, kind: resource.resource },
+    });
+  }
 
   #rulesOf(user: UserInfo): readonly BoundRules[] {
     const stamp = rbacResources.map((resource) => this.#stampOf(resource)).join();
@@ -95,6 +110,8 @@ export class Authorizer {
       for (const stored of this.#storage.list(`${resource}.${group}`).items) {
         const binding = stored.object as Binding;
         const namespace = binding.metadata.namespace ?? '';
+        // That role names every kind that nodes touch; which objects of them is for the node rules alone to say.
+        if (isNode(user) && binding.metadata.name === nodeRole) continue;
         if (binding.subjects?.some((subject) => isSubject(user, subject, namespace)) !== true) continue;
         found.push({ namespace, rules: this.#roleRules(binding.roleRef, namespace) });
       }

@@ -2,10 +2,11 @@
 // only those Secrets and ConfigMaps that its Pods or the Ingresses that it serves refer to. A node never acts for another.
 // Source: kubernetes plugin/pkg/auth/authorizer/node, plugin/pkg/admission/noderestriction.
 
-import type { Ingress, KubeObject, Pod } from '../../../api/types.ts';
+import { NetloomError } from '../../../api/errors.ts';
+import type { EndpointSlice, Ingress, KubeObject, Pod } from '../../../api/types.ts';
 import type { Storage } from '../../storage/store.ts';
 import type { Attributes } from './authorizer.ts';
-import { groupNodes, nodeUserPrefix, type UserInfo } from './user.ts';
+import { groupMasters, groupNodes, nodeUserPrefix, type UserInfo } from './user.ts';
 
 /** Whether the user is a node's own identity. */
 export function isNode(user: UserInfo): boolean { return user.username.startsWith(nodeUserPrefix) && user.groups.includes(groupNodes); }
@@ -30,6 +31,8 @@ export function nodeMay(user: UserInfo, attributes: Attributes, storage: Storage
   if (subresource === '' && reads.has(verb) && readable.has(resource)) return true;
   switch (resource) {
     case 'nodes': return verb === 'create' || (name === node && (verb === 'update' || verb === 'patch' || (subresource === '' && verb === 'delete')));
+    // Which slices is decided by what they hold: see restrictNode.
+    case 'endpointslices.discovery.k8s.io': return subresource === '' && ['create', 'update', 'patch', 'delete'].includes(verb);
     case 'leases.coordination.k8s.io': return namespace === leaseNamespace && (verb === 'create' || (name === node && ['get', 'update', 'patch', 'delete', 'watch', 'list'].includes(verb)));
     case 'pods': return podMay(attributes, node, storage);
     case 'secrets': case 'configmaps': return reads.has(verb) && name !== '' && isReferenced(resource, namespace, name, node, storage);
@@ -39,6 +42,19 @@ export function nodeMay(user: UserInfo, attributes: Attributes, storage: Storage
     case 'certificatesigningrequests.certificates.k8s.io': return verb === 'create' || reads.has(verb);
     case 'selfsubjectreviews.authentication.k8s.io': case 'selfsubjectaccessreviews.authorization.k8s.io': case 'tokenreviews.authentication.k8s.io': case 'subjectaccessreviews.authorization.k8s.io': return verb === 'create';
     default: return false;
+  }
+}
+
+/** Looks into what a node writes: only slices of its own endpoints, only its own Node and Lease. Throws Forbidden. */
+export function restrictNode(user: UserInfo, resource: { readonly storage: string }, object: KubeObject, old: KubeObject | undefined): void {
+  if (!isNode(user) || user.groups.includes(groupMasters)) return;
+  const node = nodeNameOf(user);
+  const refuse = (text: string): never => { throw new NetloomError('Forbidden', `node ${JSON.stringify(node)} ${text}`, { source: 'downstream', details: { name: object.metadata.name } }); };
+  if (resource.storage === 'nodes' && object.metadata.name !== node) refuse('may write its own Node only');
+  if (resource.storage === 'leases.coordination.k8s.io' && object.metadata.name !== node) refuse('may write its own Lease only');
+  if (resource.storage !== 'endpointslices.discovery.k8s.io') return;
+  for (const slice of [object, old] as (EndpointSlice | undefined)[]) {
+    if (slice?.endpoints?.some((endpoint) => endpoint.nodeName !== node) === true) refuse('may write slices of its own endpoints only');
   }
 }
 

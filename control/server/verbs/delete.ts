@@ -84,6 +84,7 @@ async function deleteOnce(context: RequestContext, key: string, name: string, op
   const object = live.object;
   if (options.uid !== undefined && options.uid !== object.metadata.uid) throw uidError(resource, name, options.uid, object.metadata.uid ?? '');
   if (options.resourceVersion !== undefined && options.resourceVersion !== object.metadata.resourceVersion) throw staleError(resource, name);
+  hooks.checkWriter(user, resource, object, object);
   const admitted = await hooks.admit({ operation: 'delete', subresource: '', resource, object, old: object, userInfo: user, dryRun: options.isDryRun });
   let isKept = false;
   try {

@@ -13,6 +13,8 @@ import type { CompiledCrd } from '../../schema/crd.ts';
 import { schemaFor } from '../../schema/load.ts';
 import type { Schema } from '../../schema/schema.ts';
 import { validateCreate, validateUpdate } from '../../validation/validate.ts';
+import type { Authorizer } from '../auth/authorizer.ts';
+import { restrictNode } from '../auth/node-rules.ts';
 import type { UserInfo } from '../auth/user.ts';
 import type { Registry } from '../registry.ts';
 import type { WriteOptions } from './write-options.ts';
@@ -27,11 +29,13 @@ export interface WriteHooks {
   /** Server-side apply. Throws Conflict with causes. */
   apply(request: OwnershipRequest & { live: KubeObject | undefined; applied: KubeObject }): KubeObject;
   admit(request: AdmissionRequest): Promise<AdmissionResult>;
+  /** Rules about the writer and the object together: nodes keep to their own, nobody grants more than they have. Throws Forbidden. */
+  checkWriter(user: UserInfo, resource: ResourceInfo, object: KubeObject, old: KubeObject | undefined): void;
   validateCreate(object: KubeObject, resource: ResourceInfo, user: UserInfo): StatusCause[];
   validateUpdate(object: KubeObject, old: KubeObject, resource: ResourceInfo, user: UserInfo, subresource: string): StatusCause[];
 }
 
-export interface HooksOptions { registry: Registry; admission: Admission; serviceCIDRs: readonly string[]; podCIDR: string; clock: Clock }
+export interface HooksOptions { registry: Registry; authorizer: Authorizer; admission: Admission; serviceCIDRs: readonly string[]; podCIDR: string; clock: Clock }
 
 /** The hooks of a running control plane. */
 export function makeHooks(options: HooksOptions): WriteHooks {
@@ -61,6 +65,10 @@ export function makeHooks(options: HooksOptions): WriteHooks {
     apply: ({ live, applied, resource, options: { fieldManager, force }, subresource }) => serverSideApply({
       live, applied, schema: schemaOfObject(applied, resource), manager: fieldManager, force: force === true, subresource, now: formatTime(options.clock.nowMs()), ignore: ignoredFields(resource, subresource),
     }).object,
+    checkWriter: (user, resource, object, old) => {
+      restrictNode(user, resource, object, old);
+      if (object !== old) options.authorizer.checkGrant(user, resource, object);
+    },
     admit: (request) => options.admission.admit(request),
     validateCreate: (object, resource, user) => validateCreate(object, { ...contextOf(user), ...customOf(resource) }),
     validateUpdate: (object, old, resource, user, subresource) => validateUpdate(object, old, { ...contextOf(user), subresource, ...customOf(resource) }),

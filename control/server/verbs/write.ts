@@ -65,6 +65,7 @@ async function createOnce(context: RequestContext, prepared: Whole, options: Wri
   const { storage, hooks } = server;
   const key = keyOf(resource, prepared.metadata.namespace ?? '', prepared.metadata.name);
   const defaulted = hooks.applyDefaults(prepared, resource);
+  hooks.checkWriter(user, resource, defaulted, undefined);
   // What admission adds belongs to nobody: ownership is recorded before it.
   const owned = manages === 'applied' ? defaulted : hooks.trackUpdate({ live: undefined, updated: defaulted, resource, options, subresource: '' });
   const admitted = await hooks.admit({ operation: 'create', subresource: '', resource, object: owned, old: undefined, userInfo: user, dryRun: options.isDryRun });
@@ -150,6 +151,7 @@ async function updateOnce(context: RequestContext, options: WriteOptions, part: 
   const old = live.object as Whole;
   prepareUpdate(object, old, resource, part, server.clock);
   const defaulted = hooks.applyDefaults(object, resource);
+  hooks.checkWriter(user, resource, defaulted, old);
   const subresource = part === 'main' || part === 'other' ? '' : info.subresource;
   const owned = manages === 'applied' ? defaulted : hooks.trackUpdate({ live: old, updated: defaulted, resource, options, subresource });
   const admitted = await hooks.admit({ operation: 'update', subresource: info.subresource, resource, object: owned, old, userInfo: user, dryRun: options.isDryRun });

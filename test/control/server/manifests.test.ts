@@ -9,11 +9,13 @@ import { startWorld, type Answer, type World } from './harness.ts';
 interface Cause { reason: string[]; field: string[] }
 interface Expectation { code: number[]; reason?: string[]; causes?: Cause[]; message_has?: string[]; warning_has?: string[]; or?: Expectation[] }
 interface Request { method: string; path: string; content_type?: string; body?: unknown; body_text?: string; body_gen?: { prefix: string; open: string; close: string; n: number; suffix: string }; query?: Record<string, string> | string }
-interface Case { id: string; cls: string; title: string; request: Request; expect: Expectation; given?: { path: string; body: unknown }[] }
+interface Case { id: string; cls: string; title: string; request: Request; expect: Expectation; given?: Given[] }
+/** `repeat` and `then_delete`: made and deleted so many times. */
+interface Given { path: string; body: unknown; repeat?: number; then_delete?: boolean }
 
 const { cases } = JSON.parse(readFileSync(join(import.meta.dirname, 'data/manifests.json'), 'utf8')) as { cases: Case[] };
 let world: World;
-beforeAll(async () => { world = await startWorld({ serviceCIDRs: ['10.96.0.0/16'] }); });
+beforeAll(async () => { world = await startWorld({ serviceCIDRs: ['10.96.0.0/16'], storageLimits: { historyAgeMs: 0, historyCountMin: 100, historyCountMax: 200 } }); });
 afterAll(() => world.stop());
 
 function mismatches(answer: Answer, wanted: Expectation): string[] {
@@ -30,6 +32,19 @@ function mismatches(answer: Answer, wanted: Expectation): string[] {
   return found;
 }
 
+async function prepare({ path, body, repeat = 1, then_delete: isDeleted = false }: Given): Promise<void> {
+  for (let index = 0; index < repeat; index++) {
+    expect((await world.call('POST', path, { body })).status).toBe(201);
+    if (isDeleted) await world.call('DELETE', `${path}/${(body as { metadata: { name: string } }).metadata.name}`);
+  }
+}
+
+/** A watch tells of its end by an ERROR event whose object is the Status. */
+function unwrapEvent(answer: Answer): Answer {
+  const event = answer.json as { type?: string; object?: { code: number } } | undefined;
+  return event?.type === 'ERROR' && event.object !== undefined ? { ...answer, status: event.object.code, json: event.object } : answer;
+}
+
 function send(request: Request): Promise<Answer> {
   const { body_gen: gen } = request;
   const body = request.body_text ?? (gen === undefined ? request.body : gen.prefix + gen.open.repeat(gen.n) + gen.close.repeat(gen.n) + gen.suffix);
@@ -39,8 +54,8 @@ function send(request: Request): Promise<Answer> {
 
 for (const item of cases) {
   test(`${item.id} ${item.cls}: ${item.title}`, async () => {
-    for (const { path, body } of item.given ?? []) expect((await world.call('POST', path, { body })).status).toBe(201);
-    const answer = await send(item.request);
+    for (const given of item.given ?? []) await prepare(given);
+    const answer = unwrapEvent(await send(item.request));
     const problems = [item.expect, ...(item.expect.or ?? [])].map((wanted) => mismatches(answer, wanted));
     const best = problems.every((list) => list.length > 0) ? `${problems.map((list) => list.join('; ')).join(' OR ')}\n${answer.text.slice(0, 1500)}` : '';
     await clean(item);
