@@ -8,9 +8,11 @@ import type { SharedInformers } from '../../api/informer.ts';
 import type { Log } from '../../api/log.ts';
 import { defaultControllersConfig, type ControllersConfig } from './config.ts';
 import type { Controller, ControllerContext } from './context.ts';
+import { GarbageCollector } from './cleanup/garbage-collector.ts';
 import { NamespaceController } from './cleanup/namespaces.ts';
 import { EndpointSliceController } from './endpoints/endpoint-slices.ts';
 import { EndpointsController } from './endpoints/endpoints-objects.ts';
+import { MirroringController } from './endpoints/mirroring.ts';
 import { ServiceMatcher } from './endpoints/service-matcher.ts';
 import { EventRecorder } from './events.ts';
 import { LoadBalancerController } from './loadbalancer/load-balancers.ts';
@@ -93,7 +95,9 @@ function makeControllers(context: ControllerContext, matcher: ServiceMatcher): C
     new EvictionController(context),
     new EndpointSliceController(context, matcher),
     new EndpointsController(context, matcher),
+    new MirroringController(context),
     new LoadBalancerController(context),
+    new GarbageCollector(context),
     new ReplicaSetController(context),
     new DeploymentController(context),
   ];

@@ -29,8 +29,16 @@ export class OwnWrites<T extends KubeObject> {
   stop(): void { this.#unsubscribe(); }
 
   get(key: string): T | undefined {
-    const overlay = this.#overlays.get(key);
+    const overlay = this.#overlayOf(key);
     return overlay === undefined ? this.#informer.store.get(key) : overlay.object;
+  }
+
+  /** A write that the informer has passed, even one whose event it skipped by listing anew, says nothing any more. */
+  #overlayOf(key: string): Overlay<T> | undefined {
+    const overlay = this.#overlays.get(key);
+    if (overlay?.object === undefined || Number(this.#informer.resourceVersion) < overlay.revision) return overlay;
+    this.#drop(key);
+    return undefined;
   }
 
   /** Objects of the group as they are after every write recorded here. */
@@ -39,9 +47,9 @@ export class OwnWrites<T extends KubeObject> {
     if (this.#overlays.size === 0) return seen;
     const result: T[] = [];
     // An object whose group changed is still in its old one in the store: whatever has an overlay counts only there.
-    for (const object of seen) if (!this.#overlays.has(objectKey(object))) result.push(object);
-    for (const key of this.#byGroup.get(group) ?? []) {
-      const object = this.#overlays.get(key)?.object;
+    for (const object of seen) if (this.#overlayOf(objectKey(object)) === undefined) result.push(object);
+    for (const key of [...(this.#byGroup.get(group) ?? [])]) {
+      const object = this.#overlayOf(key)?.object;
       if (object !== undefined) result.push(object);
     }
     return result;
