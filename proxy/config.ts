@@ -23,7 +23,7 @@ export interface ProxyConfig {
   readonly isMasqueradeAll: boolean;
   /** Shortest time between two syncs. Peer: --nftables-min-sync-period (1 s there). */
   readonly syncPeriodMsMin: number;
-  /** Full sync this often although nothing changed; also the limit of /healthz (twice this). Peer: --nftables-sync-period. */
+  /** Longest delay of a retry after a failed sync; a change that waits twice as long makes /healthz fail. Peer: --nftables-sync-period. */
   readonly syncPeriodMs: number;
   /** How often the kernel is asked whether somebody else changed our rules. 0 = never. */
   readonly driftPeriodMs: number;

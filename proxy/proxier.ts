@@ -2,32 +2,42 @@
 // dirty; a sync collects them from the shared view, plans each for this node (plan, topology) and hands the plans to
 // the engines. Nothing is written before both lists were received whole once. Called by cli.
 
-import type { Registry } from 'prom-client';
+import { networkInterfaces } from 'node:os';
+import { isLinkLocal } from '../api/address.ts';
 import type { Clock, TimerHandle } from '../api/clock.ts';
 import type { Log } from '../api/log.ts';
 import type { Informer } from '../api/informer.ts';
 import { labels } from '../api/meta.ts';
 import type { ApiClient } from '../api/client.ts';
-import type { ServiceInfo, ServiceView } from '../api/services.ts';
+import type { ServiceView } from '../api/services.ts';
 import type { IPFamily, Node } from '../api/types.ts';
 import type { WorkerChannel } from '../api/workers.ts';
-import type { Backend, ServiceFailure, ServicePlan } from './backend.ts';
+import type { Backend, PortPlan, ServicePlan } from './backend.ts';
 import type { ProxyConfig, ProxyMode } from './config.ts';
 import { defaults, parseCIDRs, resolveNodePortAddresses } from './config.ts';
 import { openNftables } from './nftables/open.ts';
 import type { Ownership } from './nftables/port.ts';
+import type { EventRecorder } from './events.ts';
+import { createEventRecorder } from './events.ts';
+import type { HealthAnswer } from './healthcheck.ts';
+import { ProxyHealth, ServiceHealth } from './healthcheck.ts';
+import { ProxyMetrics } from './metrics.ts';
+import type { MetricsRegistry, ProxyMetricsSource } from './metrics.ts';
+import type { NftablesEngine } from './nftables/nftables.ts';
 import { planService } from './plan.ts';
 import { SyncLoop } from './sync-loop.ts';
 import type { NodeTopology } from './topology.ts';
 import { UserspaceBackend } from './userspace/backend.ts';
+import { registerUserspaceMetrics } from './userspace/metrics.ts';
 
-export type EventRecorder = (event: { service: ServiceInfo; type: 'Normal' | 'Warning'; reason: string; message: string }) => void;
+/** Everything is planned and compared again this often, as a safety net; changes by others are found in between. */
+const fullSyncPeriodMs = 3_600_000;
 
 export interface ProxierOptions extends Partial<ProxyConfig> {
   readonly view: ServiceView;
   readonly nodes?: Informer<Node> | undefined;
   readonly nodeName: string;
-  /** Addresses of this node, used until the Node object is known. */
+  /** Addresses of this node, primary of each family first; default: those of the Node object. */
   readonly nodeIPs?: readonly string[];
   readonly families?: readonly IPFamily[];
   readonly clock: Clock;
@@ -46,13 +56,21 @@ export interface ProxierOptions extends Partial<ProxyConfig> {
   readonly podCIDR?: string | undefined;
 }
 
-export class Proxier {
+export class Proxier implements ProxyMetricsSource {
   readonly #options: ProxierOptions;
   readonly #config: ProxyConfig;
   readonly #families: readonly IPFamily[];
   readonly #loop: SyncLoop;
   readonly #dirty = new Map<string, number | undefined>();
   readonly #failures = new Map<string, string>();
+  /** Services that drop traffic now, by policy: their local set is empty while others exist. */
+  readonly #dropping = { internal: new Set<string>(), external: new Set<string>() };
+  readonly #health: ProxyHealth;
+  readonly #serviceHealth: ServiceHealth;
+  readonly #recordEvent: EventRecorder | undefined;
+  #metrics: ProxyMetrics | undefined;
+  #kernel: NftablesEngine | undefined;
+  #userspace: UserspaceBackend | undefined;
   #backends: readonly Backend[] = [];
   #mode: Exclude<ProxyMode, 'auto'> = 'nftables';
   #zone: string | undefined;
@@ -65,6 +83,13 @@ export class Proxier {
     const shorthand = options.clusterCIDR ?? options.podCIDR;
     this.#config = Object.freeze({ ...defaults, ...(shorthand === undefined ? {} : { clusterCIDRs: shorthand.split(',') }), ...given });
     this.#families = options.families ?? ['IPv4', 'IPv6'];
+    const { clock, log, nodeName, client } = options;
+    this.#recordEvent = options.eventRecorder ?? (client === undefined ? undefined : createEventRecorder({ client, nodeName, clock, log }));
+    this.#health = new ProxyHealth({ clock, limitMs: 2 * this.#config.syncPeriodMs, families: this.#families });
+    this.#serviceHealth = new ServiceHealth({
+      addresses: [this.#config.bind], nodeName, clock, log, isProxyHealthy: () => this.#health.isHealthy,
+      onFault: (service, message) => { log.warn('health check port not opened', { service: service.key, reason: message }); this.#recordEvent?.({ service, type: 'Warning', reason: 'FailedToStartServiceHealthcheck', message }); },
+    });
     this.#loop = new SyncLoop({
       clock: options.clock, periodMsMin: this.#config.syncPeriodMsMin, retryMsMin: 100, retryMsMax: this.#config.syncPeriodMs,
       sync: (isFull) => this.#sync(isFull),
@@ -73,6 +98,13 @@ export class Proxier {
 
   /** The engine in use once started. */
   get mode(): Exclude<ProxyMode, 'auto'> { return this.#mode; }
+  get pendingCount(): number { return this.#dirty.size; }
+  get serviceCount(): number { return this.#options.view.size; }
+  get failedCount(): number { return this.#failures.size; }
+  get elementCount(): number { return this.#kernel?.families.reduce((sum, family) => sum + family.elementCount, 0) ?? 0; }
+  get driftCount(): number { return this.#kernel?.driftCount ?? 0; }
+  get conntrackDeletedCount(): number { return this.#kernel?.conntrackDeletedCount ?? 0; }
+  dropping(policy: 'internal' | 'external'): number { return this.#dropping[policy].size; }
   /** Services that are not, or not wholly, applied, with the reason. */
   get failures(): ReadonlyMap<string, string> { return this.#failures; }
 
@@ -84,12 +116,14 @@ export class Proxier {
     await this.#openBackends();
     this.#stops.push(view.onDirty((key, triggerTimeMs) => {
       if (!this.#dirty.has(key) || triggerTimeMs !== undefined) this.#dirty.set(key, triggerTimeMs);
+      this.#health.queued();
+      this.#metrics?.queued(this.#options.clock.nowMs());
       this.#loop.request(false);
     }));
     if (nodes !== undefined) this.#stops.push(nodes.onChange(({ key }) => { if (key === this.#options.nodeName) this.#onNode(); }));
     this.#loop.request(true);
     await this.#loop.whenIdle();
-    this.#timer = this.#options.clock.every(this.#config.syncPeriodMs, () => { this.#loop.request(true); });
+    this.#timer = this.#options.clock.every(fullSyncPeriodMs, () => { this.#loop.request(true); });
   }
 
   async #openBackends(): Promise<void> {
@@ -97,33 +131,37 @@ export class Proxier {
     const backends: Backend[] = [];
     if (this.#config.mode !== 'userspace') {
       try {
-        backends.push(await this.#openKernel());
-        this.#mode = 'nftables';
+        this.#kernel = await this.#openKernel();
+        backends.push(this.#kernel);
       } catch (error) {
         if (this.#config.mode === 'nftables' || this.#options.workers === undefined) throw error;
         log.warn('nftables is not available, services run in userspace', { err: error });
       }
     }
-    if (backends.length === 0) this.#mode = 'userspace';
-    const userspace = this.#makeUserspace();
-    if (userspace !== undefined) { await userspace.start(); backends.push(userspace); }
+    this.#mode = this.#kernel === undefined ? 'userspace' : 'nftables';
+    this.#userspace = await this.#openUserspace();
+    if (this.#userspace !== undefined) backends.push(this.#userspace);
     this.#backends = backends;
     for (const backend of backends) backend.onDrift?.((reason) => { log.warn('rules were changed by somebody else, repairing', { engine: backend.name, reason }); this.#loop.request(true); });
   }
 
-  /** All paths when it runs alone, NodePorts on loopback beside the kernel engine; none without data workers. */
-  #makeUserspace(): Backend | undefined {
-    const { workers, nodeName, nodeIPs, clock, log } = this.#options;
-    if (workers === undefined) return undefined;
-    return new UserspaceBackend({
-      channel: workers, scope: this.#mode === 'userspace' ? 'all' : 'loopbackNodePorts', nodePorts: resolveNodePortAddresses(this.#config, nodeIPs ?? []),
-      bind: this.#config.bind, nodeName, nodeIPs: nodeIPs ?? [], clusterCIDRs: this.#config.clusterCIDRs, clock, log,
+  /** Beside the kernel engine only for NodePorts on loopback, which the kernel cannot serve. */
+  async #openUserspace(): Promise<UserspaceBackend | undefined> {
+    const { workers, nodeName, clock, log } = this.#options;
+    const nodeIPs = this.#nodeIPs();
+    const nodePorts = resolveNodePortAddresses(this.#config, nodeIPs);
+    if (workers === undefined || (this.#kernel !== undefined && nodePorts.loopback.length === 0)) return undefined;
+    const userspace = new UserspaceBackend({
+      channel: workers, scope: this.#kernel === undefined ? 'all' : 'loopbackNodePorts', nodePorts, bind: this.#config.bind,
+      nodeName, nodeIPs, clusterCIDRs: this.#config.clusterCIDRs, clock, log,
     });
+    await userspace.start();
+    return userspace;
   }
 
-  async #openKernel(): Promise<Backend> {
-    const { nodeName, nodeIPs, clock, log, isOwnedTableVanishing } = this.#options;
-    const addresses = nodeIPs ?? [];
+  async #openKernel(): Promise<NftablesEngine> {
+    const { nodeName, clock, log, isOwnedTableVanishing } = this.#options;
+    const addresses = this.#nodeIPs();
     const backend = await openNftables({
       families: this.#families, nodeName, nodeIPs: addresses, clock, log,
       serviceCIDRs: parseCIDRs('serviceCIDRs', this.#config.serviceCIDRs), clusterCIDRs: parseCIDRs('clusterCIDRs', this.#config.clusterCIDRs),
@@ -142,34 +180,70 @@ export class Proxier {
     for (const stop of this.#stops) stop();
     this.#timer?.cancel();
     await this.#loop.stop();
+    this.#serviceHealth.closeAll();
     for (const backend of this.#backends) await backend.stop({ isCleanup: options.isCleanup ?? false, drainMs: options.drainMs ?? 10_000 });
   }
 
-  registerMetrics(_registry: Registry): void {}
+  registerMetrics(registry: MetricsRegistry): void {
+    this.#metrics = new ProxyMetrics(registry, this);
+    if (this.#userspace !== undefined) registerUserspaceMetrics(registry, this.#userspace);
+  }
+
+  /** Answers of :10256 /healthz (with node eligibility) and /livez. */
+  healthz(): HealthAnswer { return this.#health.healthz(); }
+  livez(): HealthAnswer { return this.#health.livez(); }
+
+  /** Lines for `netloom status`: engines, mechanism, what is degraded. */
+  status(): { mode: string; detail: readonly string[]; failures: Record<string, string> } {
+    return { mode: this.#mode, detail: this.#backends.flatMap((backend) => backend.status().detail), failures: Object.fromEntries(this.#failures) };
+  }
 
   health(): { ok: boolean; detail?: string } {
     const lines = this.#backends.flatMap((backend) => backend.status().detail);
-    return { ok: this.#backends.every((backend) => backend.status().ok), detail: lines.join('; ') };
+    return { ok: this.#health.isHealthy && this.#backends.every((backend) => backend.status().ok), detail: lines.join('; ') };
   }
 
   async #sync(isFull: boolean): Promise<void> {
-    const startedMs = this.#options.clock.monotonicMs();
+    const { clock, log } = this.#options;
+    const startedMs = clock.monotonicMs();
     const collected = new Map(this.#dirty);
     this.#dirty.clear();
     const services = this.#plan(isFull ? this.#options.view.keys() : collected.keys());
     const failed = new Map<string, string>();
+    let operationCount = 0;
     try {
       for (const backend of this.#backends) {
         const result = await backend.sync({ isFull, services, planOf: (key) => this.#planOne(key) });
+        operationCount += result.operationCount;
         for (const failure of result.failures) failed.set(failure.key, failure.reason);
       }
     } catch (error) {
       for (const [key, time] of collected) if (!this.#dirty.has(key)) this.#dirty.set(key, time);
-      this.#options.log.error('sync failed, trying again', { err: error });
+      this.#metrics?.failed();
+      log.error('sync failed, trying again', { err: error });
       throw error;
     }
+    this.#afterSync(services, isFull, failed);
+    const durationMs = clock.monotonicMs() - startedMs;
+    this.#metrics?.synced(durationMs, isFull, services.size, operationCount, clock.nowMs());
+    for (const [key, triggerTimeMs] of collected) if (triggerTimeMs !== undefined && !failed.has(key)) this.#metrics?.programmed(clock.nowMs() - triggerTimeMs);
+    log.debug('synced', { services: services.size, isFull, operations: operationCount, durationMs: Math.round(durationMs * 100) / 100 });
+  }
+
+  #afterSync(services: ReadonlyMap<string, ServicePlan | undefined>, isFull: boolean, failed: ReadonlyMap<string, string>): void {
+    this.#health.synced(this.#dirty.size === 0);
     this.#report(services, failed);
-    this.#options.log.debug('synced', { services: services.size, isFull, durationMs: Math.round((this.#options.clock.monotonicMs() - startedMs) * 100) / 100 });
+    for (const [key, plan] of services) {
+      this.#serviceHealth.update(key, plan?.info);
+      this.#note('internal', key, plan?.ports.some((port) => port.isInternalLocal && port.hasAny && port.local.length === 0) ?? false);
+      this.#note('external', key, plan?.ports.some((port) => port.isExternalLocal && port.hasAny && port.local.length === 0 && isExternal(port)) ?? false);
+    }
+    if (!isFull) return;
+    for (const key of [...this.#serviceHealth.keys()]) if (!services.has(key)) this.#serviceHealth.update(key, undefined);
+  }
+
+  #note(policy: 'internal' | 'external', key: string, isDropping: boolean): void {
+    if (isDropping) this.#dropping[policy].add(key); else this.#dropping[policy].delete(key);
   }
 
   #plan(keys: Iterable<string>): Map<string, ServicePlan | undefined> {
@@ -192,8 +266,17 @@ export class Proxier {
       if (this.#failures.get(key) === reason || plan === undefined) continue;
       this.#failures.set(key, reason);
       this.#options.log.warn('service is not fully applied', { service: key, reason });
-      this.#options.eventRecorder?.({ service: plan.info, type: 'Warning', reason: 'FailedToProgramService', message: reason });
+      this.#recordEvent?.({ service: plan.info, type: 'Warning', reason: 'FailedToProgramService', message: reason });
     }
+  }
+
+  /** Given, else those of the Node object, else of this machine. */
+  #nodeIPs(): readonly string[] {
+    if (this.#options.nodeIPs !== undefined) return this.#options.nodeIPs;
+    const node = this.#options.nodes?.store.get(this.#options.nodeName);
+    const listed = node?.status?.addresses?.filter((item) => item.type === 'InternalIP').map((item) => item.address) ?? [];
+    if (listed.length > 0) return listed;
+    return Object.values(networkInterfaces()).flatMap((list) => list ?? []).filter((item) => !item.internal && !isLinkLocal(item.address)).map((item) => item.address);
   }
 
   #node(): NodeTopology {
@@ -203,6 +286,7 @@ export class Proxier {
 
   /** Hints depend on this node's zone: when it changes, every plan may. */
   #onNode(): void {
+    this.#health.setNode(this.#options.nodes?.store.get(this.#options.nodeName));
     const zone = this.#node().zone;
     if (zone === this.#zone) return;
     this.#zone = zone;
@@ -210,4 +294,4 @@ export class Proxier {
   }
 }
 
-export type { ServiceFailure };
+function isExternal(port: PortPlan): boolean { return port.nodePort !== 0 || port.externalIPs.length > 0 || port.loadBalancerIPs.length > 0; }

@@ -1,6 +1,6 @@
 // When to sync: the first change after a pause at once, later ones gathered for at least `periodMsMin`, a failed sync
-// again after a growing delay, everything again each `fullPeriodMs`. One sync at a time. Called by proxier, which
-// supplies what a sync does; knows nothing about Services.
+// again after a growing delay and whole. One sync at a time. Called by proxier, which supplies what a sync does; knows
+// nothing about Services.
 
 import type { Clock, TimerHandle } from '../api/clock.ts';
 

@@ -19,6 +19,8 @@ export interface ElementContext {
   readonly nodeIPs: readonly string[];
   /** What the kernel holds now for this Service's keys. */
   previous(id: string): string | undefined;
+  /** All elements that this Service has now; undefined after a restart, when only `previous` knows. */
+  readonly own: ReadonlyMap<string, string> | undefined;
   /** Whether the Service has this address and port (claims); the parts of others are left out. */
   owns(target: string): boolean;
   /** The affinity pool of a ServicePort; `present` = the one its addresses have in the kernel. Undefined when all are taken. */
@@ -187,15 +189,11 @@ function assignSlots(wanted: readonly string[], pool: number, context: ElementCo
   const slots = new Map<string, number>();
   const left = new Set(wanted);
   const taken = new Set<number>();
-  let highest = -1;
-  for (let slot = 0; slot < limits.slotsMax; slot++) {
-    const mark = (pool << marks.poolShift) | slot;
-    const present = context.previous(elementId(sets.affinityEndpoints, markPart(mark))) ?? context.previous(elementId(sets.affinityEndpoints, markPart(marks.affinityLocal | mark)));
-    if (present === undefined) continue;
-    highest = slot;
-    if (left.delete(present)) { slots.set(present, slot); taken.add(slot); }
+  let next = 0;
+  for (const [slot, data] of presentSlots(pool, context)) {
+    next = Math.max(next, slot + 1);
+    if (left.delete(data)) { slots.set(data, slot); taken.add(slot); }
   }
-  let next = highest + 1;
   for (const data of left) {
     while (taken.has(next % limits.slotsMax)) next += 1;
     slots.set(data, next % limits.slotsMax);
@@ -203,6 +201,22 @@ function assignSlots(wanted: readonly string[], pool: number, context: ElementCo
     next += 1;
   }
   return slots;
+}
+
+function* presentSlots(pool: number, context: ElementContext): Generator<[slot: number, data: string]> {
+  if (context.own !== undefined) {
+    for (const [id, data] of context.own) {
+      if (id.charCodeAt(0) !== sets.affinityEndpoints) continue;
+      const mark = readMark(id, 1);
+      if ((mark & marks.poolMask) >>> marks.poolShift === pool) yield [mark & marks.slotMask, data];
+    }
+    return;
+  }
+  for (let slot = 0; slot < limits.slotsMax; slot++) {
+    const mark = (pool << marks.poolShift) | slot;
+    const data = context.previous(elementId(sets.affinityEndpoints, markPart(mark))) ?? context.previous(elementId(sets.affinityEndpoints, markPart(marks.affinityLocal | mark)));
+    if (data !== undefined) yield [slot, data];
+  }
 }
 
 /** A Pod that reaches itself must see another source than its own address, or its answer never comes back through us. */

@@ -127,7 +127,7 @@ export class FamilyEngine {
     const usedPools = new Set<string>();
     const context: ElementContext = {
       family: this.family, nodeName: this.#options.nodeName, nodeIPs: this.#options.nodeIPs,
-      previous: (id) => this.#mirror.data(id),
+      previous: (id) => this.#mirror.data(id), own: this.#mirror.elements(key),
       owns: (target) => this.#claims.owns(key, target),
       poolOf: (portKey, present) => { usedPools.add(portKey); return this.#poolOf(key, portKey, present); },
       timeoutClass: (seconds) => this.#timeouts.get(seconds) ?? 0,

@@ -180,7 +180,7 @@ export class BatchWriter {
   }
 }
 
-function* messageOffsets(datagram: Buffer): Generator<number> {
+export function* messageOffsets(datagram: Buffer): Generator<number> {
   for (let at = 0; at + 16 <= datagram.length;) {
     const length = datagram.readUInt32LE(at);
     if (length < 16) return;
@@ -190,7 +190,7 @@ function* messageOffsets(datagram: Buffer): Generator<number> {
 }
 
 /** Calls back with (type, payload start, payload end) of each attribute between two offsets. */
-function eachAttribute(buffer: Buffer, from: number, to: number, visit: (type: number, start: number, end: number) => void): void {
+export function eachAttribute(buffer: Buffer, from: number, to: number, visit: (type: number, start: number, end: number) => void): void {
   for (let at = from; at + 4 <= to;) {
     const length = buffer.readUInt16LE(at);
     if (length < 4) return;

@@ -12,6 +12,8 @@ export interface Companion {
   afterSync(changes: PlanChanges): Promise<void>;
   stop(isCleanup: boolean): Promise<void>;
   status(): readonly string[];
+  /** UDP flows removed so far, where the companion does that. */
+  readonly deletedCount?: number;
 }
 
 export interface NftablesEngineOptions {
@@ -37,6 +39,7 @@ export class NftablesEngine implements Backend {
 
   /** Times that rules had to be restored. */
   get driftCount(): number { return this.#driftCount; }
+  get conntrackDeletedCount(): number { return this.#options.companions.reduce((sum, companion) => sum + (companion.deletedCount ?? 0), 0); }
   get families(): readonly FamilyEngine[] { return this.#options.families; }
 
   async start(): Promise<void> {

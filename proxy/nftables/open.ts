@@ -1,6 +1,7 @@
 // Puts the nftables engine together for this machine: picks the mechanism, derives the static program from the
 // configuration, makes one FamilyEngine per family. Called by proxier; everything it makes is behind Backend.
 
+import { networkInterfaces } from 'node:os';
 import type { Cidr } from '../../api/address.ts';
 import { isLoopback } from '../../api/address.ts';
 import type { Clock } from '../../api/clock.ts';
@@ -9,8 +10,10 @@ import type { Log } from '../../api/log.ts';
 import type { IPFamily } from '../../api/types.ts';
 import type { NodePortAddresses } from '../backend.ts';
 import { parseCIDRs } from '../config.ts';
+import { ConntrackCleaner } from './conntrack.ts';
 import { FamilyEngine } from './engine.ts';
 import { loadLibraries } from './ffi.ts';
+import { HostSettings } from './host.ts';
 import { NetlinkPort } from './kernel.ts';
 import { NftablesEngine } from './nftables.ts';
 import type { Ownership } from './port.ts';
@@ -49,5 +52,14 @@ export async function openNftables(options: OpenOptions): Promise<NftablesEngine
       ownership: options.ownership, nodeName: options.nodeName, nodeIPs: options.nodeIPs, log: options.log,
     });
   });
-  return new NftablesEngine({ families, companions: [], driftPeriodMs: options.driftPeriodMs, clock: options.clock, log: options.log });
+  return new NftablesEngine({
+    families, companions: [
+      new HostSettings({ isSysctlOn: options.isSysctlOn, isServiceRouteOn: options.isServiceRouteOn, serviceCIDRs: options.serviceCIDRs.filter((cidr) => options.families.includes(cidr.family)), nodeIPs: options.nodeIPs, log: options.log }),
+      new ConntrackCleaner(libraries, { log: options.log, isNodeAddress: isHostAddress }),
+    ], driftPeriodMs: options.driftPeriodMs, clock: options.clock, log: options.log,
+  });
+}
+
+function isHostAddress(ip: string): boolean {
+  return Object.values(networkInterfaces()).some((list) => list?.some((item) => item.address === ip));
 }

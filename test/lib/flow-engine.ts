@@ -81,7 +81,7 @@ export class TracerEngine implements FlowEngine {
     for (const info of cluster.view.values()) {
       const plan = planService(info, { name: nodeName, zone: 'zone-a' }, [family]);
       const { elements } = planElements(plan?.ports ?? [], {
-        family, nodeName, nodeIPs, previous: () => undefined, owns: () => true, poolOf: () => pool++,
+        family, nodeName, nodeIPs, previous: () => undefined, own: undefined, owns: () => true, poolOf: () => pool++,
         timeoutClass: (seconds) => {
           if (!timeouts.has(seconds)) { timeouts.set(seconds, timeouts.size + 1); tracer.load(timeoutProgram(family, timeouts.size, seconds)); }
           return timeouts.get(seconds) ?? 0;

@@ -174,7 +174,7 @@ describe('plan and diff', () => {
     const endpoints = (numbers: number[]): Wanted => {
       const cluster = numbers.map((number) => endpoint(`10.1.${number >> 8}.${number & 255}`));
       const port = { key: 'k', namespace: 'ns', name: 's', portName: '', family: 'IPv4' as const, protocol: 'TCP' as const, port: 80, nodePort: 0, appProtocol: undefined, clusterIP: '10.96.0.1', externalIPs: [], loadBalancerIPs: [], sourceRanges: [], isInternalLocal: false, isExternalLocal: false, affinityTimeoutSeconds: 0, cluster, local: [], hasAny: true, serving: [] };
-      return { key: 'ns/s', elements: planElements([port], { family: 'IPv4', nodeName: 'n1', nodeIPs: [], previous: (id) => mirror.data(id), owns: () => true, poolOf: () => 0, timeoutClass: () => 1 }).elements };
+      return { key: 'ns/s', elements: planElements([port], { family: 'IPv4', nodeName: 'n1', nodeIPs: [], previous: (id) => mirror.data(id), own: undefined, owns: () => true, poolOf: () => 0, timeoutClass: () => 1 }).elements };
     };
     const mirror = new Mirror();
     const numbers = Array.from({ length: 1000 }, (_unused, index) => index + 1);
