@@ -168,7 +168,7 @@ export class Stack {
     const workers = this.#pool?.channel('userspace');
     this.proxier = await this.#part('proxy', onPart, async () => {
       const proxier = new Proxier({
-        view, nodes: informers.nodes, nodeName: settings.nodeName, mode: settings.proxyMode, bind: settings.bind,
+        view, nodes: informers.nodes, nodeName: settings.nodeName, nodeIPs: settings.nodeIPs, mode: settings.proxyMode, bind: settings.bind,
         nodePortAddresses: settings.flags.nodeportAddresses ?? [], serviceCIDRs: settings.serviceCIDRs, podCIDR: settings.nodePodCIDR, clusterCIDR: settings.podCIDR,
         ...(workers === undefined ? {} : { workers }), client, clock: this.clock, log: this.log.with({ component: 'proxy' }),
         isOwnedTableVanishing: settings.kind === 'up',
