@@ -23,7 +23,7 @@ const caseMismatchesToGiveUp = 3;
 const smoothing = 0.2;
 
 function literalLookup(address: string, ...rest: unknown[]): void {
-  (rest.at(-1) as (error: null, address: string, family: number) => void)(null, address, isIPv6(address) ? 6 : 4);
+  (rest.at(-1) as (error: null, address: string, family: number) => void)(null, address, address.includes(':') ? 6 : 4);
 }
 
 export class Upstream {

@@ -13,7 +13,7 @@ import type { Engine, Origin } from '../engine/engine.ts';
 /** Replaces the asynchronous name look-up of dgram: every address here is literal. */
 function literalLookup(address: string, ...rest: unknown[]): void {
   const callback = rest.at(-1) as (error: null, address: string, family: number) => void;
-  callback(null, address, isIPv6(address) ? 6 : 4);
+  callback(null, address, address.includes(':') ? 6 : 4);
 }
 
 class Origins implements Origin {
