@@ -13,7 +13,7 @@ import { failPoint } from '../fail-points.ts';
 import type { Storage, StoreOp } from '../store.ts';
 import { corruptError, lockedError, lockHolder, openError } from './errors.ts';
 import { pragma, syncFile, syncFolder } from './files.ts';
-import { addToDigest, applicationId, applySettings, createTables, formatVersion, headSum, objectSum, restoreRevisionStep, storeFileName } from './schema.ts';
+import { addToDigest, applicationId, createTables, formatVersion, headSum, objectSum, restoreRevisionStep, storeFileName } from './schema.ts';
 import type { HeadRow } from './schema.ts';
 
 /** Objects that are written or checked in one turn of the event loop, a few ms of work. */
@@ -162,7 +162,7 @@ function settle(file: string): number {
   if (!existsSync(file)) return 0;
   const db = new DatabaseSync(file);
   try {
-    applySettings(db);
+    db.exec('PRAGMA locking_mode=EXCLUSIVE');
     db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
     return (db.prepare('SELECT revision FROM head').get() as { revision: number }).revision;
   } catch (error) {

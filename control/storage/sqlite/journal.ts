@@ -80,13 +80,16 @@ export class SqliteJournal implements Journal {
   get revision(): number { return this.#head.revision; }
 
   #open(): HeadRow {
-    applySettings(this.#db);
+    this.#db.exec('PRAGMA locking_mode=EXCLUSIVE');
     const version = pragma(this.#db, 'user_version');
-    if (version === 0 && pragma(this.#db, 'schema_version') === 0) this.#create();
-    else if (pragma(this.#db, 'application_id') !== applicationId) throw corruptError(this.#file, 'it is not a netloom store');
-    else if (Math.floor(version / 1000) > Math.floor(formatVersion / 1000)) {
+    const isNew = version === 0 && pragma(this.#db, 'schema_version') === 0;
+    // Someone else's file must be left as it is, so all looking comes before the settings that write.
+    if (!isNew && pragma(this.#db, 'application_id') !== applicationId) throw corruptError(this.#file, 'it is not a netloom store');
+    if (Math.floor(version / 1000) > Math.floor(formatVersion / 1000)) {
       throw new NetloomError('ConfigInvalid', `the store ${this.#file} was written by a newer netloom (format ${version})`, { hint: 'upgrade netloom, or choose another folder with --data-dir' });
     }
+    applySettings(this.#db);
+    if (isNew) this.#create();
     // A write lock at once, so that a second process is refused now and not at its first write.
     this.#db.exec('BEGIN IMMEDIATE; COMMIT');
     // What a killed process left in the WAL is now recovered; emptied, it holds no stale frames beyond the valid ones.

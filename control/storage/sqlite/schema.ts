@@ -29,11 +29,10 @@ CREATE TABLE kind (resource TEXT PRIMARY KEY, floor INTEGER NOT NULL, last INTEG
 `;
 
 /**
- * Settings of a connection. EXCLUSIVE comes first: the lock is taken at the first read, a second process is refused at
- * once, and no shared-memory file is made. Checkpoints are ours (./journal.ts), after the answers went out.
+ * Settings of a connection whose locking_mode is EXCLUSIVE already: the lock is taken at the first read, a second process
+ * is refused at once, and no shared-memory file is made. Checkpoints are ours (./journal.ts), after the answers went out.
  */
 export function applySettings(db: DatabaseSync): void {
-  db.exec('PRAGMA locking_mode=EXCLUSIVE');
   db.exec('PRAGMA auto_vacuum=INCREMENTAL');
   db.exec('PRAGMA journal_mode=WAL');
   db.exec('PRAGMA synchronous=FULL');

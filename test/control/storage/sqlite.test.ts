@@ -1,7 +1,7 @@
 // The embedded store on disk: restart, second process, full disk, failing disk, backup and restore, other formats.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -122,6 +122,19 @@ describe('data directory', () => {
     writeFileSync(join(dataDir, 'netloom.db'), 'this is a letter to my aunt'.repeat(100));
     await expect(openAt(dataDir)).rejects.toMatchObject({ code: 'StoreCorrupt' });
     expect(statSync(join(dataDir, 'netloom.db')).size).toBe(2700);
+    rmSync(dataDir, { recursive: true });
+  });
+
+  test('a database of another program is refused and left as it is', async () => {
+    const dataDir = temporaryFolder();
+    const file = join(dataDir, 'netloom.db');
+    const db = new DatabaseSync(file);
+    db.exec('CREATE TABLE notes (text TEXT); INSERT INTO notes VALUES (\'buy milk\')');
+    db.close();
+    const before = readFileSync(file);
+    await expect(openAt(dataDir)).rejects.toMatchObject({ code: 'StoreCorrupt' });
+    expect(readFileSync(file).equals(before)).toBe(true);
+    expect(readdirSync(dataDir)).toEqual(['netloom.db']);
     rmSync(dataDir, { recursive: true });
   });
 
