@@ -30,6 +30,7 @@ const doors: Record<string, RegExp> = {
   'reflect-metadata': /^control\/certificates\.ts$/,
   'yaml': /\.ts$/,
   'commander': /^cli\//,
+  '@marcbachmann/cel-js': /^control\/schema\/cel\.ts$/,
   'vite': /^control\/schema\/generate\.ts$/,
 };
 

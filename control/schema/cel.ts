@@ -63,7 +63,8 @@ function compileRule(rule: string): Compiled {
   else {
     try {
       const program = makeEnvironment().parse(rule);
-      made = { run: (context) => program(context) };
+      const checked = program.check();
+      made = checked.valid ? { run: (context) => program(context) } : { problem: checked.error?.message.split('\n')[0] ?? 'does not type-check' };
     } catch (error) {
       made = { problem: (error as Error).message.split('\n')[0] ?? 'cannot be compiled' };
     }

@@ -10,8 +10,8 @@ import { NetloomError } from '../../api/errors.ts';
 import { packageOf } from './kinds.ts';
 import { setKey } from './schema.ts';
 
-/** Deepest nesting of messages. JSONSchemaProps aside, no type nests deeper than 20. */
-const messageDepthMax = 100;
+/** Deepest nesting of messages. No type nests deeper than 20, but JSONSchemaProps in JSONSchemaProps may. */
+const messageDepthMax = 200;
 
 interface Field { readonly name: string; readonly isList: boolean; readonly isMap: boolean; readonly base: string; readonly dropsZero: boolean }
 type Message = ReadonlyMap<number, Field>;
@@ -141,8 +141,14 @@ function readValue(base: string, reader: Reader, wire: number, depth: number): u
     case 'quantity': return (parts(reader.bytes())[1] ?? '0').toString();
     case 'wrap': return wrapped(reader.bytes());
     case 'any': return rawJson(reader.bytes());
-    default: return readMessage(base, reader.bytes(), depth);
+    default: return plainUnion(base, readMessage(base, reader.bytes(), depth));
   }
+}
+
+/** JSONSchemaPropsOrBool and its kin are a schema or a plain value in JSON, without a wrapper. */
+function plainUnion(type: string, message: Record<string, unknown>): unknown {
+  if (!type.startsWith('apiextensions/v1.JSONSchemaPropsOr')) return message;
+  return message['schema'] ?? message['value'] ?? (type.endsWith('OrBool') ? false : []);
 }
 
 function readTypeMeta(bytes: Buffer): [string, string] {
