@@ -2,6 +2,7 @@
 // and posts small updates to the data workers. Outside events only mark things dirty; a loop collects, plans and commits.
 // Path: api/informer → plan.ts (one object) → claims.ts (all objects) + backends.ts → protocol.ts message → worker.ts.
 
+import { randomBytes } from 'node:crypto';
 import type { Registry } from 'prom-client';
 import type { ApiClient } from '../api/client.ts';
 import type { Clock } from '../api/clock.ts';
@@ -17,8 +18,12 @@ import { planCertificates, type CertificatePlan } from './certificates.ts';
 import { Claims, type HostOwnership } from './claims.ts';
 import { isOurs } from './classes.ts';
 import { EventWriter } from './events.ts';
+import { total } from './counters.ts';
+import { explainUrl, type Explanation } from './explain.ts';
+import { registerIngressMetrics } from './metrics.ts';
 import { planIngress, type PlanFault } from './plan.ts';
 import type { FromWorker, HostSpec, ListenMessage, RouteSpec, UpdateMessage } from './protocol.ts';
+import { makeLimitMemory } from '../proxy/http/limits.ts';
 import { makeSelfSigned } from './self-signed.ts';
 import { StatusWriter } from './status.ts';
 
@@ -29,13 +34,20 @@ export interface IngressControllerOptions {
   httpPort: number; httpsPort: number; bind: string;
   workers: WorkerChannel; publishAddresses: readonly string[];
   clock: Clock; log: Log;
-  accessLog?: 'text' | 'json';
+  accessLog?: 'text' | 'json'; accessLogFields?: readonly string[];
+  /** Where access log lines go; default: the log, one entry each. */
+  accessWrite?: (lines: string) => void;
+  /** Milliseconds by name of HttpTimeouts, where they differ from the defaults. */
+  timeouts?: Readonly<Record<string, number>>;
+  connectionsMax?: number; connectionsPerSourceMax?: number;
   hostOwnership?: HostOwnership; mayServeClassless?: boolean; mayUseExternalNames?: boolean;
   trustedCIDRs?: readonly string[]; isProxyProtocolOn?: boolean;
 }
 
 const flushDelayMs = 2;
 const listenTimeoutMs = 5_000;
+/** Per worker; 45 % of a descriptor limit of 20,000. */
+const defaultConnectionsMax = 9_000;
 
 export class IngressController {
   readonly #options: IngressControllerOptions;
@@ -53,6 +65,11 @@ export class IngressController {
   #isTlsDirty = true;
   #certificates: CertificatePlan = { specs: [], expiries: new Map() };
   #defaultCertificate: { certPem: string; keyPem: string } | undefined;
+  readonly #counters = new Map<number, Float64Array>();
+  readonly #applied = new Map<number, number>();
+  readonly #pendingLive = new Map<number, number>();
+  #observeLive: ((seconds: number) => void) | undefined;
+  #dirtySinceMs = 0;
   #isScheduled = false;
   #isStarted = false;
   #listen: ListenMessage | undefined;
@@ -89,8 +106,9 @@ export class IngressController {
     this.#listen = {
       type: 'listen', bind, httpPort, httpsPort,
       options: {
-        trustedCIDRs: this.#options.trustedCIDRs ?? [], isProxyProtocolOn: this.#options.isProxyProtocolOn ?? false, secret: '',
-        connectionsMax: 8_000, connectionsPerSourceMax: 8_000, timeouts: {},
+        trustedCIDRs: this.#options.trustedCIDRs ?? [], isProxyProtocolOn: this.#options.isProxyProtocolOn ?? false, secret: randomBytes(32).toString('hex'), limitMemory: makeLimitMemory(), sessionTicketKeys: randomBytes(48),
+        connectionsMax: this.#options.connectionsMax ?? defaultConnectionsMax, connectionsPerSourceMax: this.#options.connectionsPerSourceMax ?? defaultConnectionsMax, timeouts: this.#options.timeouts ?? {},
+        ...(this.#options.accessLogFields === undefined ? {} : { accessLogFields: this.#options.accessLogFields }),
         ...(this.#options.accessLog === undefined ? {} : { accessLog: this.#options.accessLog }),
       },
     };
@@ -123,13 +141,33 @@ export class IngressController {
     this.#options.workers.send(index, this.#listen);
   }
 
-  #receive(_index: number, message: FromWorker): void {
+  #receive(index: number, message: FromWorker): void {
     if (message.type === 'listening') this.#firstListen?.resolve(message);
+    else if (message.type === 'counters') this.#counters.set(index, new Float64Array(message.buffer));
+    else if (message.type === 'applied') this.#noteApplied(index, message.generation);
+    else if (message.type === 'access') this.#writeAccess(message.lines);
     else if (message.type === 'listenFailed') {
       const error = listenError(message, this.#options.bind);
       this.#options.log.error('ingress listener failed', { port: message.port, err: error });
       this.#firstListen?.reject(error);
     }
+  }
+
+  /** The time from the first event of an update to the last worker that has applied it. */
+  #noteApplied(index: number, generation: number): void {
+    this.#applied.set(index, generation);
+    const slowest = Math.min(...this.#applied.values());
+    for (const [sent, startMs] of this.#pendingLive) {
+      if (sent > slowest || this.#applied.size < this.#options.workers.count) continue;
+      this.#pendingLive.delete(sent);
+      this.#observeLive?.((this.#options.clock.monotonicMs() - startMs) / 1_000);
+    }
+  }
+
+  #writeAccess(lines: string): void {
+    const { accessWrite, log } = this.#options;
+    if (accessWrite !== undefined) { accessWrite(lines); return; }
+    for (const line of lines.split('\n')) if (line !== '') log.info('request', line.startsWith('{') ? JSON.parse(line) as Record<string, unknown> : { line });
   }
 
   #markIngress(key: string): void { this.#dirtyIngresses.add(key); this.#schedule(); }
@@ -145,6 +183,7 @@ export class IngressController {
   #schedule(): void {
     if (this.#isScheduled || !this.#isStarted) return;
     this.#isScheduled = true;
+    this.#dirtySinceMs = this.#options.clock.monotonicMs();
     this.#options.clock.after(flushDelayMs, () => { this.#isScheduled = false; this.#flush(); }, true);
   }
 
@@ -172,6 +211,7 @@ export class IngressController {
       type: 'update', isFull: false, generation: ++this.#generation, hosts, backends, workerCount: this.#options.workers.count,
       ...(isFallbackDirty ? { fallback: this.#fallback } : {}), ...certificates,
     };
+    if (this.#pendingLive.size < 1_000) this.#pendingLive.set(update.generation, this.#dirtySinceMs);
     this.#options.workers.broadcast(update);
   }
 
@@ -217,7 +257,20 @@ export class IngressController {
 
   health(): { ok: boolean; detail?: string } { return { ok: this.#httpPort !== 0, detail: `${this.#claims.size} ingresses on port ${this.#httpPort}` }; }
 
-  registerMetrics(_registry: Registry): void { /* see metrics.ts */ }
+  registerMetrics(registry: Registry): void {
+    const { clock } = this.#options;
+    this.#observeLive = registerIngressMetrics(registry, {
+      workers: () => [...this.#counters.values()], rows: () => this.#claims.rows(), objectCount: () => this.#claims.size, hostCount: () => this.#hostSpecs.size,
+      tableAgeSeconds: () => {
+        const applied = [...this.#counters.values()].map((values) => values[total.appliedAtMs]!).filter((ms) => ms > 0);
+        return applied.length === 0 ? 0 : (clock.nowMs() - Math.min(...applied)) / 1_000;
+      },
+      certificates: () => this.#certificates.expiries,
+    }).observeLive;
+  }
+
+  /** Says why a URL goes where it goes, from the same tables that the workers have. */
+  explain(url: string): Explanation { return explainUrl(url, this.#fullUpdate(), (key) => this.#options.informers.ingresses.store.get(key)); }
 
   async stop(_drainMs = 0): Promise<void> {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();

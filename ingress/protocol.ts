@@ -33,7 +33,10 @@ export interface ListenMessage {
 }
 export interface ListenOptions {
   trustedCIDRs: readonly string[]; isProxyProtocolOn: boolean; accessLog?: 'text' | 'json'; accessLogFields?: readonly string[];
-  sessionTicketKeys?: Uint8Array; secret: string; connectionsMax: number; connectionsPerSourceMax: number;
+  sessionTicketKeys?: Uint8Array;
+  /** Key of affinity cookies; memory of rate limits: the same in all workers. */
+  secret: string; limitMemory: SharedArrayBuffer;
+  connectionsMax: number; connectionsPerSourceMax: number;
   timeouts: Readonly<Record<string, number>>;
 }
 

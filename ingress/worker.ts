@@ -7,12 +7,17 @@ import v8 from 'node:v8';
 import { parseCIDR } from '../api/address.ts';
 import type { WorkerContext, WorkerSide } from '../api/workers.ts';
 import { HttpEngine, type ClientCertificate } from '../proxy/http/engine.ts';
+import { openSharedLimits } from '../proxy/http/limits.ts';
+import { readProxyHeader } from '../proxy/http/proxy-header.ts';
+import { AccessLog } from './access-log.ts';
+import { CountingObserver, makeCounterMemory, total } from './counters.ts';
 import type { FromWorker, ListenMessage, ToWorker } from './protocol.ts';
 import { RouteTable } from './table.ts';
 import { CertificateStore, createTlsServer } from './tls.ts';
 
 const backlog = 4_096;
 const handshakeTimeoutMs = 10_000;
+const proxyHeaderTimeoutMs = 5_000;
 
 export function startWorker(context: WorkerContext): WorkerSide {
   // Path expressions of tenants run in V8's linear-time engine only; the flag admits its `l` mark.
@@ -29,8 +34,16 @@ class IngressWorker {
   #tlsServer: tls.Server | undefined;
   #default: { certPem: string; keyPem: string } | undefined;
   readonly #servers: net.Server[] = [];
+  readonly #memory = makeCounterMemory();
+  /** Client addresses from PROXY headers of connections that go on to TLS. */
+  readonly #peers = new WeakMap<object, string>();
+  #observer: CountingObserver | undefined;
+  #accessLog: AccessLog | undefined;
 
-  constructor(context: WorkerContext) { this.#context = context; }
+  constructor(context: WorkerContext) {
+    this.#context = context;
+    this.#post({ type: 'counters', buffer: this.#memory });
+  }
 
   #post(message: FromWorker): void { this.#context.post(message); }
 
@@ -40,29 +53,67 @@ class IngressWorker {
       if (message.certificates !== undefined) this.#certificates.set(message.certificates);
       if (message.clientAuths !== undefined) this.#certificates.setClientAuths(message.clientAuths);
       if (message.defaultCertificate !== undefined) this.#setDefault(message.defaultCertificate);
+      if (this.#observer !== undefined) this.#observer.values[total.appliedAtMs] = this.#context.clock.nowMs();
       this.#post({ type: 'applied', generation: message.generation });
-    } else if (message.type === 'listen') void this.#listen(message);
+    } else if (message.type === 'listen') {
+      this.#table.secret = message.options.secret;
+      this.#table.sharedLimits = openSharedLimits(message.options.limitMemory);
+      void this.#listen(message);
+    }
     else this.#engine?.drain();
   }
 
   async #listen(message: ListenMessage): Promise<void> {
     const { clock, log } = this.#context;
-    const trusted = message.options.trustedCIDRs.flatMap((text) => parseCIDR(text) ?? []);
+    const { options } = message;
+    const trusted = options.trustedCIDRs.flatMap((text) => parseCIDR(text) ?? []);
+    const accessLog = this.#accessLog = options.accessLog === undefined ? undefined : new AccessLog(options.accessLog, options.accessLogFields, clock, (lines) => this.#post({ type: 'access', lines }));
+    const observer = this.#observer = new CountingObserver(this.#memory, accessLog === undefined ? undefined : (exchange, durationMs) => accessLog.write(exchange, durationMs));
     const engine = this.#engine = new HttpEngine({
-      router: this.#table, clock, log, timeouts: message.options.timeouts, isTrusted: (ip) => trusted.some((cidr) => cidr.contains(ip)),
-      connectionsMax: message.options.connectionsMax, connectionsPerSourceMax: message.options.connectionsPerSourceMax,
+      router: this.#table, clock, log, observer, timeouts: options.timeouts, isTrusted: (ip) => trusted.some((cidr) => cidr.contains(ip)),
+      connectionsMax: options.connectionsMax, connectionsPerSourceMax: options.connectionsPerSourceMax,
     });
-    const tlsServer = this.#tlsServer = createTlsServer(this.#certificates, { ticketKeys: message.options.sessionTicketKeys, handshakeTimeoutMs }, (socket, serverName) => this.#acceptTls(engine, socket, serverName), () => {});
+    const onFailure = (): void => { observer.values[total.handshakeFailures] = observer.values[total.handshakeFailures]! + 1; };
+    const tlsServer = this.#tlsServer = createTlsServer(this.#certificates, { ticketKeys: options.sessionTicketKeys, handshakeTimeoutMs }, (socket, serverName) => this.#acceptTls(engine, socket, serverName), onFailure);
     if (this.#default !== undefined) this.#setDefault(this.#default);
+    const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => engine.accept(socket, { scheme: 'http' }));
+    const isProxied = options.isProxyProtocolOn;
     try {
-      const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => engine.accept(socket, { scheme: 'http' }));
-      const httpPort = await this.#bind(server, message.bind, message.httpPort);
-      const httpsPort = await this.#bind(tlsServer, message.bind, message.httpsPort);
+      const httpPort = await this.#bind(isProxied ? this.#proxied((socket, peerIP, first) => engine.accept(socket, { scheme: 'http', first, ...(peerIP === undefined ? {} : { peerIP }) })) : server, message.bind, message.httpPort);
+      const httpsPort = await this.#bind(isProxied ? this.#proxied((socket, peerIP, first) => {
+        if (peerIP !== undefined) this.#peers.set(socket, peerIP);
+        if (first.length > 0) socket.unshift(first);
+        tlsServer.emit('connection', socket);
+      }) : tlsServer, message.bind, message.httpsPort);
       this.#post({ type: 'listening', httpPort, httpsPort });
     } catch (error) {
       const { code, port, message: text } = error as NodeJS.ErrnoException & { port?: number };
       this.#post({ type: 'listenFailed', code: code ?? 'UNKNOWN', port: port ?? message.httpPort, message: text });
     }
+  }
+
+  /** A listener that takes a PROXY header off each connection first; a connection without one is closed. */
+  #proxied(onSocket: (socket: net.Socket, peerIP: string | undefined, first: Buffer) => void): net.Server {
+    return net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+      let bytes: Buffer = Buffer.alloc(0);
+      const timer = this.#context.clock.after(proxyHeaderTimeoutMs, () => socket.destroy());
+      const onData = (chunk: Buffer): void => {
+        bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+        const header = readProxyHeader(bytes);
+        if (header === 'more') return;
+        timer.cancel();
+        socket.off('data', onData);
+        socket.off('error', onError);
+        socket.pause();
+        if (header === 'bad') { socket.destroy(); return; }
+        onSocket(socket, header.ip, bytes.subarray(header.length));
+        socket.resume();
+      };
+      const onError = (): void => { timer.cancel(); };
+      socket.on('data', onData);
+      socket.on('error', onError);
+      socket.on('close', () => timer.cancel());
+    });
   }
 
   #setDefault(pair: { certPem: string; keyPem: string }): void {
@@ -73,8 +124,9 @@ class IngressWorker {
 
   #acceptTls(engine: HttpEngine, socket: tls.TLSSocket, serverName: string): void {
     const store = this.#certificates;
+    const peerIP = this.#peers.get((socket as unknown as { _parent?: net.Socket })._parent ?? socket);
     engine.accept(socket, {
-      scheme: 'https', serverName, ...(typeof socket.alpnProtocol === 'string' ? { alpn: socket.alpnProtocol } : {}),
+      scheme: 'https', serverName, ...(peerIP === undefined ? {} : { peerIP }), ...(typeof socket.alpnProtocol === 'string' ? { alpn: socket.alpnProtocol } : {}),
       ...(serverName === '' ? {} : { misdirected: (host: string) => store.isMisdirected(serverName, host) }),
       ...(store.clientAuth(serverName) === undefined ? {} : { clientCertificate: readCertificate(socket) }),
     });
@@ -91,6 +143,7 @@ class IngressWorker {
   async stop(drainMs: number): Promise<void> {
     for (const server of this.#servers) server.close();
     await this.#engine?.close(drainMs);
+    this.#accessLog?.flush();
   }
 }
 

@@ -90,6 +90,8 @@ export class Exchange {
   /** Counter row, when a policy chose another than the route's. */
   row = -1;
   isSubrequest = false;
+  /** Address of the endpoint used last; '' = none. For logs. */
+  endpointName = '';
   /** What policies change in the request: lines added, names taken out, path, Host, body limit. */
   requestFields = '';
   removedFields: readonly string[] = noNames;
@@ -134,7 +136,7 @@ export class Exchange {
 
   #resetRoute(): void {
     this.tried = undefined; this.endpoint = undefined; this.upstream = undefined; this.route = undefined; this.backend = undefined;
-    this.responseFields = ''; this.reason = ''; this.requestID = ''; this.row = -1;
+    this.responseFields = ''; this.reason = ''; this.requestID = ''; this.row = -1; this.endpointName = '';
     this.requestFields = ''; this.removedFields = noNames; this.isTargetChanged = false; this.upstreamHost = undefined; this.bodyBytesMax = Infinity;
     this.replaces = undefined; this.choose = undefined;
   }
@@ -172,6 +174,7 @@ export class Exchange {
 
   #connect(endpoint: Endpoint): void {
     this.endpoint = endpoint;
+    this.endpointName = endpoint.name;
     endpoint.outstanding += 1;
     const upstream = this.engine.connect(this, endpoint);
     this.upstream = upstream;
