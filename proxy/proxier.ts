@@ -176,6 +176,13 @@ export class Proxier implements ProxyMetricsSource {
   /** Resolves when every change so far is applied. */
   whenIdle(): Promise<void> { return this.#loop.whenIdle(); }
 
+  /** Elements in which the kernel differs from what was planned last; for checks and tests. Lists the tables. */
+  async compareWithKernel(): Promise<number> {
+    let count = 0;
+    for (const family of this.#kernel?.families ?? []) count += await family.differences();
+    return count;
+  }
+
   async stop(options: { isCleanup?: boolean; drainMs?: number } = {}): Promise<void> {
     for (const stop of this.#stops) stop();
     this.#timer?.cancel();

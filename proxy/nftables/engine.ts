@@ -223,13 +223,14 @@ export class FamilyEngine {
     this.#generation = generation;
     if (this.ownership !== 'none') return undefined;
     if (!await this.#options.port.isIntact()) { await this.restore(); return 'rules were changed'; }
-    const differences = await this.#differences();
+    const differences = await this.differences();
     if (differences === 0) return undefined;
     await this.#readBack(true);
     return `${differences} elements were changed`;
   }
 
-  async #differences(): Promise<number> {
+  /** Elements of the kernel that differ from the mirror. O(all elements). */
+  async differences(): Promise<number> {
     let count = 0;
     let found = 0;
     for (let set = 0; set < setLayouts.length; set++) {

@@ -9,6 +9,7 @@ import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import type { Cidr } from '../../api/address.ts';
+import { isLoopback } from '../../api/address.ts';
 import type { Log } from '../../api/log.ts';
 import type { Companion } from './nftables.ts';
 
@@ -60,7 +61,7 @@ export class HostSettings implements Companion {
   }
 
   async #route(action: 'replace' | 'del', cidr: Cidr): Promise<void> {
-    const source = this.#options.nodeIPs.find((ip) => ip.includes(':') === (cidr.family === 'IPv6'));
+    const source = this.#options.nodeIPs.find((ip) => ip.includes(':') === (cidr.family === 'IPv6') && !isLoopback(ip));
     const full = ['route', action, 'local', cidr.toString(), 'dev', 'lo', 'proto', routeProtocol];
     const isDone = (source !== undefined && action === 'replace' && await runIp([...full, 'src', source])) || await runIp(full);
     if (!isDone && action === 'replace') this.#faults.push(`route to ${cidr}`);

@@ -18,7 +18,7 @@ export type WorkerRequest =
   | { do: 'connect'; requests: ConnectRequest[]; concurrency: number }
   | { do: 'proxy'; options: Partial<ProxierOptions> & { nodeName: string; isOwnedTableVanishing: boolean } }
   | { do: 'apply'; objects: (Service | EndpointSlice | Node)[]; removeServices?: string[]; removeSlices?: string[]; isWaiting?: boolean }
-  | { do: 'failures' } | { do: 'events' } | { do: 'health' }
+  | { do: 'failures' } | { do: 'differences' } | { do: 'events' } | { do: 'health' }
   | { do: 'stop'; isCleanup: boolean }
   | { do: 'load'; requests: ConnectRequest[]; concurrency: number } | { do: 'load-end' };
 
@@ -129,6 +129,7 @@ async function handle(request: WorkerRequest): Promise<unknown> {
     case 'proxy': return startProxy(request.options);
     case 'apply': return apply(request);
     case 'failures': return Object.fromEntries(proxier?.failures ?? []);
+    case 'differences': return proxier?.compareWithKernel();
     case 'events': return events;
     case 'health': return proxier?.health();
     case 'stop': await proxier?.stop({ isCleanup: request.isCleanup, drainMs: 0 }); proxier = undefined; return undefined;
