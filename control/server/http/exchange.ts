@@ -21,7 +21,7 @@ export interface Reply {
   /** False asks the caller to wait for `onDrain`. */
   write(chunk: Uint8Array | string): boolean;
   end(chunk?: Uint8Array | string): void;
-  /** Calls back once, when buffered bytes have left after `write` returned false. */
+  /** Calls back once, when buffered bytes have left after `write` returned false, or when nobody is there any more. */
   onDrain(callback: () => void): void;
   /** Calls back once, when the client went away or the reply ended; at once if that has happened. */
   onClose(callback: () => void): void;

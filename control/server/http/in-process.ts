@@ -114,7 +114,7 @@ class ChunkReply implements Reply {
     this.#tellClosed();
   }
 
-  onDrain(callback: () => void): void { this.#drains.push(callback); }
+  onDrain(callback: () => void): void { if (this.#isCloseTold) queueMicrotask(callback); else this.#drains.push(callback); }
   onClose(callback: () => void): void { if (this.#isCloseTold) queueMicrotask(callback); else this.#closers.push(callback); }
 
   destroy(): void {
@@ -128,6 +128,7 @@ class ChunkReply implements Reply {
   #tellClosed(): void {
     if (this.#isCloseTold) return;
     this.#isCloseTold = true;
+    for (const callback of this.#drains.splice(0)) callback();
     for (const callback of this.#closers.splice(0)) callback();
   }
 

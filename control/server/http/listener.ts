@@ -198,6 +198,10 @@ class HttpReply implements Reply {
   readonly #response: ServerResponse;
   readonly #isHttp2: boolean;
   readonly #isHead: boolean;
+  // One listener each on the stream, however many callers wait.
+  readonly #closers: (() => void)[] = [];
+  readonly #drains: (() => void)[] = [];
+  #isListening = false;
   status = 0;
 
   constructor(response: AnyResponse, request: AnyRequest) {
@@ -228,10 +232,24 @@ class HttpReply implements Reply {
     if (chunk === undefined || this.#isHead) this.#response.end(); else this.#response.end(chunk);
   }
 
-  onDrain(callback: () => void): void { this.#response.once('drain', callback); }
+  onDrain(callback: () => void): void {
+    if (this.isClosed) { queueMicrotask(callback); return; }
+    this.#listen();
+    this.#drains.push(callback);
+  }
 
   onClose(callback: () => void): void {
-    if (this.isClosed) queueMicrotask(callback); else this.#response.once('close', callback);
+    if (this.isClosed) { queueMicrotask(callback); return; }
+    this.#listen();
+    this.#closers.push(callback);
+  }
+
+  #listen(): void {
+    if (this.#isListening) return;
+    this.#isListening = true;
+    const drain = (): void => { for (const callback of this.#drains.splice(0)) callback(); };
+    this.#response.on('drain', drain);
+    this.#response.once('close', () => { drain(); for (const callback of this.#closers.splice(0)) callback(); });
   }
 
   destroy(): void {

@@ -104,8 +104,5 @@ async function pump(from: Gzip, reply: Reply): Promise<void> {
 
 /** Resolves when more may be written or nobody is there any more. */
 export function drained(reply: Reply): Promise<void> {
-  return new Promise((resolve) => {
-    reply.onDrain(resolve);
-    reply.onClose(resolve);
-  });
+  return new Promise((resolve) => { reply.onDrain(resolve); });
 }

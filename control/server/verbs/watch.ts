@@ -10,6 +10,7 @@ import { groupVersion } from '../../resources.ts';
 import type { Stored, StoredEvent, StoreWatch } from '../../storage/store.ts';
 import type { RequestContext } from '../context.ts';
 import { mayNeedConversion, toServed } from '../conversion.ts';
+import { drained } from '../http/respond.ts';
 import { metadataOf, tableOf } from '../printing/table.ts';
 import { hasSelectors, isSelected, readListOptions, type ListOptions } from './list-options.ts';
 import { awaitRevision, selectPage, singleKey } from './read.ts';
@@ -87,7 +88,7 @@ class WatchStream implements OpenWatch {
 
   async #writePaced(text: string): Promise<void> {
     const { reply } = this.#context.exchange;
-    if (!reply.write(text)) await new Promise<void>((resolve) => { reply.onDrain(resolve); reply.onClose(resolve); });
+    if (!reply.write(text)) await drained(reply);
   }
 
   #open(from: number): void {

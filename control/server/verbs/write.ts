@@ -147,10 +147,10 @@ async function updateOnce(context: RequestContext, options: WriteOptions, part: 
   if (live === undefined) throw notFoundError(resource, info.name);
   const computed = await compute(toServed(live.object, resource));
   checkPreconditions(resource, info.name, computed, live.object);
-  const object = storedForm(context, inOrder(computed, resource)) as Whole;
+  // Defaults come first: what they fill in is no change that would raise the generation.
+  const defaulted = hooks.applyDefaults(storedForm(context, inOrder(computed, resource)), resource) as Whole;
   const old = live.object as Whole;
-  prepareUpdate(object, old, resource, part, server.clock);
-  const defaulted = hooks.applyDefaults(object, resource);
+  prepareUpdate(defaulted, old, resource, part, server.clock);
   hooks.checkWriter(user, resource, defaulted, old);
   const subresource = part === 'main' || part === 'other' ? '' : info.subresource;
   const owned = manages === 'applied' ? defaulted : hooks.trackUpdate({ live: old, updated: defaulted, resource, options, subresource });
