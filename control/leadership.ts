@@ -37,7 +37,7 @@ export class Leadership {
     const { config, storage } = options;
     const isShared = config.store.kind === 'etcd';
     const identity = isShared ? `${hostname()}-${randomUUID().slice(0, 8)}` : 'single';
-    this.#own = { identity, address: reachableAddress(options.address), port: options.port };
+    this.#own = { identity, address: config.advertiseAddress ?? reachableAddress(options.address), port: options.port };
     this.#publisher = new ApiClient(options.transport('system:apiserver'), { userAgent: 'netloom-apiserver' });
     this.#election = new Election({ storage, clock: config.clock, log: config.log, identity, onStart: () => this.#lead(), onStop: () => this.#follow() });
   }
@@ -76,7 +76,7 @@ export class Leadership {
     const client = new ApiClient(this.#transport, { userAgent: 'netloom-controllers' });
     this.#informers = new SharedInformers(client, { clock: config.clock, log: config.log });
     this.#controllers = startControllers({
-      client, informers: this.#informers, clock: config.clock, log: config.log,
+      client, informers: this.#informers, clock: config.clock, log: config.log, storage: this.#options.storage,
       config: {
         serviceCIDRs: config.serviceCIDRs, podCIDRs: [config.podCIDR], clusterDomain: config.clusterDomain, apiAddress: this.#own.address, apiPort: port,
         dnsServiceIP: config.dnsServiceIP, loadBalancerPool: config.loadBalancerPool, caPem,

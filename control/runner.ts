@@ -59,6 +59,7 @@ export class ControlPlaneRunner implements ControlPlane {
   #isReady = false;
   #leadership: Leadership | undefined;
   #proxy: ((context: RequestContext) => Promise<void>) | undefined;
+  #moreListeners: Listener[] = [];
   kubeconfigPath = '';
 
   constructor(options: StartOptions) { this.#config = parseConfig(options); }
@@ -98,6 +99,7 @@ export class ControlPlaneRunner implements ControlPlane {
     }
     this.#running.cleanup.start();
     this.#leadership = new Leadership({ config, storage, caPem: this.caPem, port: this.port, address: this.address, transport: (user) => this.transport({ user, groups: [groupMasters] }) });
+    this.#running?.admission.onConflicts((conflicts) => this.#leadership?.controllers?.reportConflicts(conflicts));
     await this.#leadership.start();
     this.#writeKubeconfig();
     this.#isReady = true;
@@ -144,8 +146,7 @@ export class ControlPlaneRunner implements ControlPlane {
       parts, authenticator: new Authenticator(tokens, accounts), authorizer, limiter, paths, audit, observer: counters, isKnownHost: knownHosts(names),
       createToken: tokenHandler(accounts), forwardToNode: nodeForwarder(link), proxy, onApproval: (name) => signApproved(parts, certificates, name),
     });
-    const serving = certificates.serving(names);
-    const listener = new Listener({ bind: config.bind, port: config.port, ...serving, clientCaPem: certificates.clientAuthority.certPem, log, onExchange: server.handle });
+    const listener = this.#makeListener(certificates, server, config.bind, config.port);
     const rbacWatches = rbacResources.map((resource) => storage.watch(resource, storage.revision, () => authorizer.invalidate(resource), () => authorizer.invalidate(resource)));
     return { storage, certificates, admission, server, listener, watches, limiter, counters, audit, tokens, rbacWatches, parts, cleanup };
   }
@@ -158,12 +159,22 @@ export class ControlPlaneRunner implements ControlPlane {
     for (const item of list.items) await client.delete(resource, item.metadata.namespace, item.metadata.name).catch((error: unknown) => { if (!isNotFound(error)) throw error; });
   }
 
+  #makeListener(certificates: Certificates, server: ApiServer, bind: string, port: number): Listener {
+    return new Listener({ bind, port, ...certificates.serving(this.#names()), clientCaPem: certificates.clientAuthority.certPem, log: this.#config.log, onExchange: server.handle });
+  }
+
+  async listenOn(address: string): Promise<void> {
+    const listener = this.#makeListener(this.#r.certificates, this.#r.server, address, this.port);
+    await listener.start();
+    this.#moreListeners.push(listener);
+  }
+
   #names(): string[] {
     const { config } = { config: this.#config };
     const service = 'kubernetes.default.svc';
     return [
       'localhost', '127.0.0.1', '::1', 'kubernetes', 'kubernetes.default', service, `${service}.${config.clusterDomain}`,
-      ...config.serviceCIDRs.map((cidr) => nthAddress(cidr, 1)), ...(config.bind === '0.0.0.0' || config.bind === '::' ? [] : [config.bind]), ...config.names,
+      ...config.serviceCIDRs.map((cidr) => nthAddress(cidr, 1)), ...(config.bind === '0.0.0.0' || config.bind === '::' ? [] : [config.bind]), ...(config.advertiseAddress === undefined ? [] : [config.advertiseAddress]), ...config.names,
     ];
   }
 
@@ -233,14 +244,14 @@ export class ControlPlaneRunner implements ControlPlane {
     const { server, watches, listener, admission, rbacWatches, audit, storage } = running;
     const drained = server.drain();
     watches.endAll();
-    listener.close();
+    for (const one of [listener, ...this.#moreListeners]) one.close();
     let timer: { cancel(): void } | undefined;
     await Promise.race([drained, new Promise<void>((resolve) => { timer = this.#config.clock.after(drainMsMax, resolve, true); })]);
     timer?.cancel();
     for (const watch of rbacWatches) watch.stop();
     admission.stop();
     running.cleanup.stop();
-    listener.destroy();
+    for (const one of [listener, ...this.#moreListeners]) one.destroy();
     await audit.close();
     await storage.close();
     this.#running = undefined;

@@ -6,6 +6,11 @@ import type { ApiClient } from '../../api/client.ts';
 import type { Clock } from '../../api/clock.ts';
 import type { SharedInformers } from '../../api/informer.ts';
 import type { Log } from '../../api/log.ts';
+import type { Service } from '../../api/types.ts';
+import { resources } from '../../api/resources.ts';
+import type { AllocationConflict } from '../admission/service-allocation.ts';
+import type { Storage } from '../storage/store.ts';
+import { Sweeps } from '../sweeps.ts';
 import { defaultControllersConfig, type ControllersConfig } from './config.ts';
 import type { Controller, ControllerContext } from './context.ts';
 import { GarbageCollector } from './cleanup/garbage-collector.ts';
@@ -26,6 +31,8 @@ import { ReplicaSetController } from './workloads/replica-sets.ts';
 export interface ControllersOptions {
   client: ApiClient; informers: SharedInformers; clock: Clock; log: Log;
   config: Partial<ControllersConfig>;
+  /** For housekeeping; without it nothing expires. */
+  storage?: Storage | undefined;
   random?: () => number;
 }
 
@@ -38,6 +45,9 @@ export interface RunningControllers {
   /** Depth, failures and work done of every queue, for metrics. */
   stats(): { name: string; depth: number; delayed: number; failing: number; done: number }[];
   readonly events: EventRecorder;
+  readonly sweeps: Sweeps | undefined;
+  /** Records an Event on every Service that holds an address or port of another; give it to `admission.onConflicts`. */
+  reportConflicts(conflicts: readonly AllocationConflict[]): void;
   stop(): void;
 }
 
@@ -51,6 +61,7 @@ export function startControllers(options: ControllersOptions): RunningController
   const events = new EventRecorder({ client, clock, log, component: 'netloom-controllers' });
   const context: ControllerContext = { client, informers, clock, log, events, random, config: { ...defaultControllersConfig, ...options.config } };
   const matcher = new ServiceMatcher(informers, clock);
+  const sweeps = options.storage === undefined ? undefined : new Sweeps({ storage: options.storage, clock, log, eventTtlMs: context.config.eventTtlMs });
   const controllers: readonly Controller[] = makeControllers(context, matcher);
   let isSynced = false;
   let isStopped = false;
@@ -58,11 +69,14 @@ export function startControllers(options: ControllersOptions): RunningController
     if (isStopped) return;
     isSynced = true;
     for (const controller of controllers) controller.start();
+    sweeps?.start();
     log.debug('controllers run', { count: controllers.length });
   });
   const queues = controllers.flatMap((controller) => controller.queues);
   return {
     events,
+    sweeps,
+    reportConflicts(conflicts) { for (const conflict of conflicts) reportConflict(events, informers.services.store.get(conflict.serviceKey), conflict); },
     whenSynced: () => synced,
     async whenIdle() {
       await synced;
@@ -79,11 +93,22 @@ export function startControllers(options: ControllersOptions): RunningController
     stats: () => queues.map((queue) => ({ name: queue.name, depth: queue.depth, delayed: queue.delayedCount, failing: queue.failingCount, done: queue.doneCount })),
     stop() {
       isStopped = true;
+      sweeps?.stop();
       for (const controller of controllers) controller.stop();
       matcher.stop();
       events.stop();
     },
   };
+}
+
+const conflictReasons: Readonly<Record<AllocationConflict['kind'], [reason: string, words: string]>> = {
+  ip: ['ClusterIPAlreadyAllocated', 'is held by another Service'], ipOutside: ['ClusterIPOutOfRange', 'is not within the Service range'],
+  port: ['PortAlreadyAllocated', 'is held by another Service'], portOutside: ['PortOutOfRange', 'is not within the node port range'],
+};
+
+function reportConflict(events: EventRecorder, service: Service | undefined, conflict: AllocationConflict): void {
+  const [reason, words] = conflictReasons[conflict.kind];
+  if (service !== undefined) events.record(resources.services, service, 'Warning', reason, `${conflict.kind.startsWith('ip') ? 'Cluster IP' : 'Port'} ${conflict.value} ${words}; please recreate the Service`);
 }
 
 function makeControllers(context: ControllerContext, matcher: ServiceMatcher): Controller[] {
