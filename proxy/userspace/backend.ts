@@ -208,7 +208,7 @@ export class UserspaceBackend implements Backend {
     this.#alive.add(index);
     channel.send(index, {
       type: 'init', affinity: this.#affinity, counters: this.#counters[index] as SharedArrayBuffer, hostAddresses: listHostAddresses(), clusterCIDRs,
-      connectionsMax: connectionsMaxOf(), connectionsPerSourceMax: connectionLimits.perSourceMax, sessionsMax: sessionsMaxDefault,
+      connectionsMax: connectionsMaxOf(), connectionsPerSourceMax: connectionLimits.perSourceMax, sessionsMax: sessionsMaxDefault, mayUseRawWires: process.env['NETLOOM_SOCKET_WIRES'] !== '1',
     } satisfies InitMessage);
     resetActive(this.#counters[index] as SharedArrayBuffer);
     channel.send(index, { type: 'sync', id: 0, isFull: true, ports: this.#withoutConflicts([...this.#specs.values()], new Map()), removed: [] } satisfies SyncMessage);

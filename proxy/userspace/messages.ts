@@ -42,6 +42,8 @@ export interface InitMessage {
   readonly type: 'init'; readonly affinity: SharedArrayBuffer; readonly counters: SharedArrayBuffer;
   readonly hostAddresses: readonly string[]; readonly clusterCIDRs: readonly string[];
   readonly connectionsMax: number; readonly connectionsPerSourceMax: number; readonly sessionsMax: number;
+  /** False makes the relay use net.Socket (tests, and a way out). */
+  readonly mayUseRawWires: boolean;
 }
 export interface SyncMessage { readonly type: 'sync'; readonly id: number; readonly isFull: boolean; readonly ports: readonly PortSpec[]; readonly removed: readonly string[] }
 export type ToWorker = InitMessage | SyncMessage;

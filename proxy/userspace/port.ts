@@ -17,17 +17,22 @@ export interface Target extends BalancedEndpoint {
 
 export interface PortShared { readonly affinity: AffinityTable; readonly counters: Float64Array; readonly peers: Peers; readonly random: () => number }
 
+const bytesInColumn = columns.bytesIn;
+const bytesOutColumn = columns.bytesOut;
+
 export class ServedPort {
   spec: PortSpec;
   readonly #shared: PortShared;
   readonly #targets = new Map<string, Target>();
   #cluster: readonly Target[] = [];
   #local: readonly Target[] = [];
+  readonly #counters: Float64Array;
   #row = 0;
 
   constructor(spec: PortSpec, shared: PortShared, nowMs: number) {
     this.spec = spec;
     this.#shared = shared;
+    this.#counters = shared.counters;
     this.update(spec, nowMs);
   }
 
@@ -77,8 +82,13 @@ export class ServedPort {
     return target;
   }
 
+  countBytes(isIn: boolean, bytes: number): void {
+    const index = this.#row + (isIn ? bytesInColumn : bytesOutColumn);
+    this.#counters[index] = (this.#counters[index] as number) + bytes;
+  }
+
   count(column: keyof typeof columns, delta = 1): void {
     const index = this.#row + columns[column];
-    this.#shared.counters[index] = (this.#shared.counters[index] as number) + delta;
+    this.#counters[index] = (this.#counters[index] as number) + delta;
   }
 }

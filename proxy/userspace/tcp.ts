@@ -2,68 +2,76 @@
 //
 //   accept → limits, source ranges → (PROXY header in) → pick → connect → relay both ways → half-closes → closed
 //
-// What keeps it cheap: sockets are built straight from the accepted handle and read into one buffer per thread
-// (`onread`), writes go to `_write`, past the queue of the stream (there is never more than one write on the way), all
-// callbacks are shared functions that find their Side on the socket, and time limits are swept, not timed one by one.
-// Backpressure: a read whose write the kernel did not take at once stops its side until that write is done, so a pair
-// holds at most one read buffer per direction.
+// What keeps it cheap: connections are wires (wire.ts) that read into one buffer per thread, callbacks are methods and
+// not closures, and time limits are swept, not timed one by one. Backpressure: a read whose write the kernel did not
+// take at once stops its side until that write is done, so a pair holds at most one read buffer per direction.
 
-import net from 'node:net';
 import { noteFailure, noteSuccess } from '../balance.ts';
 import { parseProxyHeader, proxyHeaderBytesMax, writeProxyHeader, type ProxyAddresses } from '../proxy-protocol.ts';
 import type { Limits } from './limits.ts';
 import type { ListenSpec } from './messages.ts';
 import type { ServedPort, Target } from './port.ts';
-
-/** Handle of an accepted connection, as net gives it to `onconnection`. */
-export interface TcpHandle {
-  getpeername(out: PeerName): number;
-  setNoDelay(isOn: boolean): number;
-  close(): void;
-  reset?(done: () => void): number;
-}
-export interface PeerName { address: string; port: number; family?: string }
+import { resetHandle, type PeerName, type TcpHandle, type Wire, type WireFactory, type WireOwner } from './wire.ts';
 
 export const tcpLimits = Object.freeze({
   connectMsSameHost: 250, connectMsRemote: 1_000, triesMax: 3, headerMs: 3_000,
   /** Connections to an endpoint that was removed are closed after this time. */
-  removedMsMax: 300_000, readBytes: 65_536, sweepMs: 50, slowSweepMs: 1_000,
+  removedMsMax: 300_000, sweepMs: 50, slowSweepMs: 1_000,
 });
 
-export interface TcpContext { readonly limits: Limits; nowMs(): number; readonly random: () => number }
+export interface TcpContext { readonly limits: Limits; readonly wires: WireFactory; nowMs(): number; readonly random: () => number }
 
-type RelaySocket = net.Socket & { side: Side };
-const noop = (): void => {};
-/** What the stream machinery itself passes along with Buffers. */
-const bufferEncoding = 'buffer' as BufferEncoding;
+const noBytes = Buffer.alloc(0);
 
-/** One direction's source and the other's sink. */
-class Side {
+/** One end of a pair: the source of one direction and the sink of the other. */
+class Side implements WireOwner {
   readonly pair: Pair;
   readonly isDown: boolean;
-  socket: RelaySocket;
+  wire: Wire | undefined = undefined;
   peer: Side | undefined = undefined;
   /** The kernel has not taken the last write yet. */
   isWriting = false;
   /** The peer stopped reading because of that. */
   isPeerStopped = false;
   hasEnded = false;
-  readonly onWritten: (error?: Error | null) => void;
 
-  constructor(pair: Pair, isDown: boolean, socket: RelaySocket) {
+  constructor(pair: Pair, isDown: boolean) {
     this.pair = pair;
     this.isDown = isDown;
-    this.socket = socket;
-    socket.side = this;
-    this.onWritten = (error) => {
-      this.isWriting = false;
-      if (error !== undefined && error !== null) this.pair.abort();
-      else if (this.isPeerStopped) {
-        this.isPeerStopped = false;
-        this.peer?.socket.resume();
-      }
-    };
   }
+
+  onConnected(): void { this.pair.onConnected(); }
+
+  /** Passes one read on. */
+  onBytes(count: number): boolean {
+    const { pair, peer } = this;
+    const bytes = Buffer.allocUnsafe(count);
+    pair.engine.context.wires.buffer.copy(bytes, 0, 0, count);
+    if (peer === undefined) { pair.onEarly(bytes); return pair.target === undefined; }
+    pair.port.countBytes(this.isDown, count);
+    peer.send(bytes);
+    if (!peer.isWriting) return true;
+    peer.isPeerStopped = true;
+    return false;
+  }
+
+  onEnd(): void {
+    this.hasEnded = true;
+    this.pair.onEnded(this);
+  }
+
+  onWritten(): void {
+    this.isWriting = false;
+    if (this.isPeerStopped) {
+      this.isPeerStopped = false;
+      this.peer?.wire?.startReading();
+    }
+    if (this.hasEnded) this.pair.onEnded(this);
+  }
+
+  onFailed(code: string | undefined): void { this.pair.onFailed(this, code); }
+
+  send(bytes: Buffer): void { this.isWriting = !(this.wire as Wire).write(bytes); }
 }
 
 export class TcpEngine {
@@ -71,14 +79,11 @@ export class TcpEngine {
   readonly pairs = new Set<Pair>();
   /** Pairs that wait for a connect or a PROXY header. */
   readonly pending = new Set<Pair>();
-  readonly buffer: Buffer = Buffer.allocUnsafeSlow(tcpLimits.readBytes);
-  readonly onread: net.OnReadOpts;
   readonly #peerName: PeerName = { address: '', port: 0 };
   #whenIdle: (() => void) | undefined;
 
   constructor(context: TcpContext) {
     this.context = context;
-    this.onread = { buffer: this.buffer, callback: onRead as (bytes: number, buffer: Uint8Array) => boolean };
   }
 
   /** Takes one accepted handle. Refusals are resets: the client sees that nothing was served. */
@@ -140,7 +145,6 @@ export class Pair {
   #startedMs = 0;
   #isClosed = false;
   #isConnected = false;
-  #hasRead = false;
   #header: Buffer | undefined;
   #early: Buffer | undefined;
   #addresses: ProxyAddresses | undefined;
@@ -153,19 +157,17 @@ export class Pair {
     this.clientIP = ip;
     this.clientPort = peerPort;
     this.up = undefined;
-    const socket = new net.Socket({ handle, allowHalfOpen: true, manualStart: true, onread: engine.onread } as unknown as net.SocketConstructorOpts) as RelaySocket;
-    this.down = new Side(this, true, socket);
-    listen(socket);
+    this.down = new Side(this, true);
+    this.down.wire = engine.context.wires.accept(handle, this.down);
     const ageMs = port.spec.connectionAgeMsMax;
     if (ageMs > 0) this.expiresMs = engine.context.nowMs() + ageMs * (0.95 + engine.context.random() * 0.1);
   }
 
   awaitHeader(): void {
     this.#header = Buffer.alloc(0);
-    this.#hasRead = true;
     this.deadlineMs = this.engine.context.nowMs() + tcpLimits.headerMs;
     this.engine.pending.add(this);
-    this.down.socket.read(0);
+    this.down.wire?.startReading();
   }
 
   /** Bytes of the client before the endpoint is connected: only a PROXY header is waited for. */
@@ -196,12 +198,9 @@ export class Pair {
     this.#startedMs = nowMs;
     this.deadlineMs = nowMs + (target.isSameHost ? tcpLimits.connectMsSameHost : tcpLimits.connectMsRemote);
     engine.pending.add(this);
-    const socket = new net.Socket({ allowHalfOpen: true, noDelay: true, onread: engine.onread } as unknown as net.SocketConstructorOpts) as RelaySocket;
-    this.up = new Side(this, false, socket);
+    this.up = new Side(this, false);
     this.up.peer = this.down;
-    listen(socket);
-    socket.on('connect', onConnect);
-    socket.connect({ host: target.ip, port: target.port });
+    this.up.wire = engine.context.wires.connect(target.ip, target.port, this.up);
   }
 
   onConnected(): void {
@@ -212,16 +211,18 @@ export class Pair {
     this.#isConnected = true;
     down.peer = up;
     const version = this.port.spec.proxyProtocolOut;
-    const first = version === 0 ? undefined : writeProxyHeader(version, this.#addresses ?? {
-      sourceIP: this.clientIP, sourcePort: this.clientPort, destinationIP: down.socket.localAddress ?? '', destinationPort: down.socket.localPort ?? 0,
-    });
-    const early = this.#early;
+    const first = version === 0 ? noBytes : this.#proxyHeader(version);
+    const early = this.#early ?? noBytes;
     this.#early = undefined;
-    if (first !== undefined || early !== undefined) write(up, Buffer.concat([first ?? Buffer.alloc(0), early ?? Buffer.alloc(0)]));
-    if (down.hasEnded) up.socket.end();
-    else if (up.isWriting) up.isPeerStopped = true;
-    else if (this.#hasRead) down.socket.resume();
-    else down.socket.read(0);
+    if (first.length + early.length > 0) up.send(Buffer.concat([first, early]));
+    up.wire?.startReading();
+    if (up.isWriting) up.isPeerStopped = true;
+    else down.wire?.startReading();
+  }
+
+  #proxyHeader(version: 1 | 2): Buffer {
+    const local = this.down.wire?.localName();
+    return writeProxyHeader(version, this.#addresses ?? { sourceIP: this.clientIP, sourcePort: this.clientPort, destinationIP: local?.address ?? '', destinationPort: local?.port ?? 0 });
   }
 
   onDeadline(): void {
@@ -236,9 +237,7 @@ export class Pair {
     target.outstanding -= 1;
     this.up = undefined;
     this.target = undefined;
-    up.socket.removeAllListeners();
-    up.socket.on('error', noop);
-    up.socket.destroy();
+    up.wire?.close();
     if (code === 'EMFILE' || code === 'ENFILE' || code === 'EADDRNOTAVAIL') { this.engine.pending.delete(this); port.count('refused'); this.abort(); return; }
     noteFailure(target, this.engine.context.nowMs());
     port.count('connectFailed');
@@ -248,36 +247,33 @@ export class Pair {
     this.connect();
   }
 
-  onSideEnded(side: Side): void {
-    side.hasEnded = true;
-    side.peer?.socket.end();
+  /** A side sends no more: its peer is told, and when both have ended and everything is written, both are closed. */
+  onEnded(side: Side): void {
+    const { peer } = side;
+    if (peer === undefined) { if (!this.#isConnected) this.abort(); return; }
+    if (!peer.hasEnded) peer.wire?.end();
+    else if (!side.isWriting && !peer.isWriting) this.finish();
   }
 
-  onSideFailed(side: Side, code: string | undefined): void {
+  onFailed(side: Side, code: string | undefined): void {
     if (side === this.up && !this.#isConnected) this.onConnectFailed(code);
     else this.abort();
   }
 
-  onSideClosed(side: Side): void {
-    if (side === this.up && !this.#isConnected) { this.onConnectFailed(undefined); return; }
-    const other = side === this.down ? this.up : this.down;
-    if (other === undefined || other.socket.destroyed) this.#close();
-    else if (!side.hasEnded || !other.hasEnded) this.abort();
-  }
-
-  /** Ends both sides in order (age limit, drain). */
+  /** Closes both ends in order. */
   finish(): void {
-    this.expiresMs = Infinity;
-    this.down.socket.destroySoon();
-    this.up?.socket.destroySoon();
+    if (this.#isClosed) return;
+    this.down.wire?.close();
+    this.up?.wire?.close();
+    this.#close();
   }
 
   /** Resets whatever is still open. */
   abort(): void {
     if (this.#isClosed) return;
     this.port.count('reset');
-    resetSocket(this.down.socket);
-    if (this.up !== undefined) resetSocket(this.up.socket);
+    this.down.wire?.reset();
+    this.up?.wire?.reset();
     this.#close();
   }
 
@@ -290,44 +286,4 @@ export class Pair {
     this.engine.context.limits.leave(this.ip);
     this.engine.forget(this);
   }
-}
-
-function listen(socket: RelaySocket): void {
-  socket.on('end', onEnd);
-  socket.on('error', onError);
-  socket.on('close', onClose);
-}
-
-/** Passes one read on. False stops reading until the write is done. */
-function onRead(this: RelaySocket, count: number, buffer: Buffer): boolean {
-  const { side } = this;
-  const { pair, peer } = side;
-  const bytes = Buffer.allocUnsafe(count);
-  buffer.copy(bytes, 0, 0, count);
-  if (peer === undefined) { pair.onEarly(bytes); return pair.target === undefined; }
-  pair.port.count(side.isDown ? 'bytesIn' : 'bytesOut', count);
-  if (peer.socket.destroyed) return false;
-  write(peer, bytes);
-  if (!peer.isWriting) return true;
-  peer.isPeerStopped = true;
-  return false;
-}
-
-function write(side: Side, bytes: Buffer): void {
-  side.isWriting = true;
-  side.socket._write(bytes, bufferEncoding, side.onWritten);
-}
-
-function onConnect(this: RelaySocket): void { this.side.pair.onConnected(); }
-function onEnd(this: RelaySocket): void { this.side.pair.onSideEnded(this.side); }
-function onError(this: RelaySocket, error: NodeJS.ErrnoException): void { this.side.pair.onSideFailed(this.side, error.code); }
-function onClose(this: RelaySocket): void { this.side.pair.onSideClosed(this.side); }
-
-function resetSocket(socket: RelaySocket): void {
-  if (socket.destroyed) return;
-  if (socket.connecting) socket.destroy(); else socket.resetAndDestroy();
-}
-
-function resetHandle(handle: TcpHandle): void {
-  if (handle.reset === undefined || handle.reset(noop) !== 0) handle.close();
 }

@@ -12,8 +12,11 @@ import { Limits } from './limits.ts';
 import type { InitMessage, ListenFailure, ListenSpec, SyncMessage, ToWorker } from './messages.ts';
 import { isInRanges, parseRanges, Peers } from './peers.ts';
 import { ServedPort, type PortShared } from './port.ts';
-import { TcpEngine, tcpLimits, type TcpHandle } from './tcp.ts';
+import { TcpEngine, tcpLimits } from './tcp.ts';
 import { UdpEngine, udpLimits } from './udp.ts';
+import type { TcpHandle } from './wire.ts';
+import { rawWires } from './wire-raw.ts';
+import { socketWires } from './wire-socket.ts';
 
 interface Listener { readonly spec: ListenSpec; close(): void }
 interface Served { readonly port: ServedPort; readonly listeners: Map<string, Listener>; readonly http: HttpFront | undefined }
@@ -58,7 +61,7 @@ class UserspaceWorker {
     const limits = new Limits(peers, { countMax: Math.ceil(message.connectionsMax / count), perSourceMax: Math.ceil(message.connectionsPerSourceMax / count) });
     const nowMs = (): number => clock.monotonicMs();
     this.#shared = { affinity: new AffinityTable(message.affinity), counters: new Float64Array(message.counters), peers, random: Math.random, limits };
-    const tcp = this.#tcp = new TcpEngine({ limits, nowMs, random: Math.random });
+    const tcp = this.#tcp = new TcpEngine({ limits, nowMs, random: Math.random, wires: (message.mayUseRawWires ? rawWires() : undefined) ?? socketWires() });
     const udp = this.#udp = new UdpEngine({ nowMs, sessionsMax: Math.ceil(message.sessionsMax / count) });
     this.#timers = [
       clock.every(tcpLimits.sweepMs, () => tcp.sweepPending()), clock.every(tcpLimits.slowSweepMs, () => tcp.sweepOld()), clock.every(udpLimits.sweepMs, () => udp.sweep()),
