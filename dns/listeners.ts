@@ -4,6 +4,8 @@
 
 import { createSocket } from 'node:dgram';
 import { createServer, isIPv6, type AddressInfo } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { isLinkLocal, isUnspecified } from '../api/address.ts';
 import type { Clock } from '../api/clock.ts';
 import type { Engine } from './engine/engine.ts';
 import { DohListener } from './transport/doh.ts';
@@ -83,6 +85,24 @@ export class Listeners {
     await Promise.all(streams);
   }
 
+  /**
+   * Beside a wildcard socket, one for each address of this machine: the kernel prefers them, and their replies carry the
+   * address that was asked, which a wildcard socket on a host with several addresses does not ensure.
+   */
+  async #openEach(wildcard: string, port: number): Promise<void> {
+    const family = isIPv6(wildcard) ? 'IPv6' : 'IPv4';
+    for (const item of Object.values(networkInterfaces()).flat()) {
+      if (item === undefined || item.family !== family || isLinkLocal(item.address)) continue;
+      const udp = new UdpListener({ engine: this.#engine, clock: this.#clock, isShared: true, address: item.address });
+      try {
+        await udp.open(port, item.address);
+        this.#udp.push(udp);
+      } catch {
+        await udp.finish();
+      }
+    }
+  }
+
   #pause(delayMs: number): Promise<void> { return new Promise((resolve) => { this.#clock.after(delayMs, resolve, true); }); }
 
   async #openPair(wanted: ListenAddress, limits: Partial<TcpLimits>): Promise<ListenAddress> {
@@ -97,6 +117,7 @@ export class Listeners {
         await tcp.open(port, address);
         this.#udp.push(udp);
         this.#tcp.push(tcp);
+        if (isUnspecified(address)) await this.#openEach(address, port);
         return { address, port };
       } catch (error) {
         await udp.finish();

@@ -30,6 +30,8 @@ export interface SlowPathOptions {
 }
 
 const chainLengthMax = 8;
+/** Questions of one client that wait for upstreams. */
+const waitingPerClientMax = 200;
 
 function local(template: Template): Answer { return { template, ageSeconds: 0, fixedTtlSeconds: 0, error: undefined, isForeign: false }; }
 function refusal(code: number, text: string): Answer {
@@ -41,6 +43,7 @@ export class SlowPath {
   readonly #zone: Zone;
   readonly #builder = new AnswerBuilder();
   readonly #decisions: AutopathDecisions;
+  readonly #waiting = new Map<string, number>();
 
   constructor(options: SlowPathOptions) {
     this.#options = options;
@@ -144,8 +147,17 @@ export class SlowPath {
     if (!forwarder.isEnabled) return refusal(extendedErrors.prohibited, 'not a cluster name, and no upstream resolver is configured');
     if (!recursionFrom.has(client)) return refusal(extendedErrors.prohibited, 'recursion is not offered to this address');
     const question = { key: query.key, qtype: query.qtype, isDnssecOk: query.isDnssecOk, isCheckingDisabled: (query.flags & flags.CD) !== 0 };
-    const now = forwarder.resolve(question, (result) => later({ ...result, isForeign: true }));
-    return now === undefined ? undefined : { ...now, isForeign: true };
+    const waiting = this.#waiting.get(client) ?? 0;
+    if (waiting >= waitingPerClientMax) return refusal(extendedErrors.other, 'too many questions of this address wait for upstream resolvers');
+    const now = forwarder.resolve(question, (result) => {
+      const left = (this.#waiting.get(client) ?? 1) - 1;
+      if (left > 0) this.#waiting.set(client, left);
+      else this.#waiting.delete(client);
+      later({ ...result, isForeign: true });
+    });
+    if (now !== undefined) return { ...now, isForeign: true };
+    this.#waiting.set(client, waiting + 1);
+    return undefined;
   }
 
   /**
@@ -154,7 +166,7 @@ export class SlowPath {
    */
   #searchPath(query: Query, labels: readonly string[], node: Node, client: string, soaStart: number, later: Later): Answer | undefined {
     const zone = this.#zone;
-    const namespace = zone.namespaceByAddress.get(client);
+    const namespace = zone.namespaceByAddress.get(client.startsWith('::ffff:') ? client.slice(7) : client);
     const base = labels.slice(0, -2);
     const plain = (): Answer => local(negativeAnswer(zone, node, soaStart, query.hasOpt));
     if (namespace === undefined || labels.at(-1) !== 'svc' || labels.at(-2) !== namespace || base.length < 2) return plain();

@@ -66,10 +66,10 @@ export class ZoneFeed {
   start(snapshot: Snapshot | undefined): void {
     const { source, podsMode, clock } = this.#options;
     const { view, namespaces, pods } = source;
+    this.#serial = snapshot?.serial ?? 0;
     if (!this.isSynced && snapshot !== undefined) {
       this.#snapshot = snapshot;
       this.#staleSinceMs = snapshot.savedMs;
-      this.#serial = snapshot.serial;
     }
     this.#unsubscribe.push(view.onDirty((key, triggerMs) => {
       if (!this.#dirty.has(key)) this.#dirty.set(key, triggerMs ?? clock.nowMs());
@@ -77,6 +77,7 @@ export class ZoneFeed {
     }));
     this.#unsubscribe.push(namespaces.onChange(({ key, type }) => this.#setNamespace(key, type === 'delete')));
     if (pods !== undefined && podsMode === 'verified') this.#unsubscribe.push(pods.onChange(({ key, object, type }) => this.#setPod(key, object, type === 'delete')));
+    if (this.#snapshot === undefined) this.#nextSerial();
     const timer = clock.every(staleCheckMs, () => this.#checkAge());
     this.#unsubscribe.push(() => timer.cancel());
     if (!this.isSynced) void this.whenSynced().then(() => this.#goLive());
@@ -143,6 +144,7 @@ export class ZoneFeed {
       changes.push([this.#kindOf(key, records), causeMs]);
     }
     this.#dirty.clear();
+    this.#nextSerial();
     this.#options.post({ type: 'services', set, gone });
     this.#postState();
     if (this.#pending.size < pendingMax) {
@@ -166,9 +168,10 @@ export class ZoneFeed {
     return info === undefined ? undefined : planService(info);
   }
 
+  /** Unix time, but never the same twice: a secondary that asks within the second must see the change. */
+  #nextSerial(): void { this.#serial = Math.max(this.#serial + 1, Math.floor(this.#options.clock.nowMs() / 1000)); }
+
   #postState(index?: number): void {
-    // While stale the serial stays that of the snapshot: nothing has changed for secondaries.
-    if (this.#snapshot === undefined) this.#serial = Math.max(this.#serial, Math.floor(this.#options.clock.nowMs() / 1000));
     this.#options.post({ type: 'state', isSynced: this.isSynced, staleSinceMs: this.#staleSinceMs, serial: this.#serial }, index);
   }
 
@@ -189,6 +192,7 @@ export class ZoneFeed {
     const snapshot = this.#snapshot;
     this.#snapshot = undefined;
     this.#staleSinceMs = 0;
+    this.#nextSerial();
     this.#postAll();
     if (snapshot !== undefined) {
       const { post, source } = this.#options;
