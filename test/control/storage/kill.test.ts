@@ -34,7 +34,8 @@ describe('embedded store', () => {
       await driver.dispose();
     }
     expect(ledger.acknowledgedCount).toBeGreaterThan(killCount * 20);
-    expect(Math.max(...openMs)).toBeLessThan(1_000);
+    // The median, since a busy machine can hold up any single one.
+    expect(openMs.sort((a, b) => a - b)[killCount >> 1]).toBeLessThan(500);
   });
 });
 
