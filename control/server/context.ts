@@ -11,6 +11,7 @@ import type { Negotiated } from './http/negotiate.ts';
 import type { Registry } from './registry.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { WriteHooks } from './verbs/hooks.ts';
+import type { KeyedLock } from './verbs/locks.ts';
 import type { WatchSet } from './verbs/watch-set.ts';
 
 /** The parts of one API server. */
@@ -19,6 +20,8 @@ export interface ServerParts {
   readonly registry: Registry;
   readonly hooks: WriteHooks;
   readonly watches: WatchSet;
+  /** Writes that lost a race, one at a time per object. */
+  readonly retries: KeyedLock;
   readonly config: ControlConfig;
   readonly clock: Clock;
   readonly log: Log;

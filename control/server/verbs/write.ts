@@ -126,9 +126,11 @@ export async function sendUpdated(context: RequestContext, result: WriteResult):
  * returns a new object; with `isConditional` false it is called again when another write came between.
  */
 export async function updateFrom(context: RequestContext, options: WriteOptions, part: WritePart, isConditional: boolean, compute: (live: KubeObject) => KubeObject | Promise<KubeObject>, manages: 'update' | 'applied' = 'update'): Promise<WriteResult> {
+  const { resource, info, server } = context;
+  const once = (): Promise<WriteResult> => updateOnce(context, options, part, compute, manages);
   for (let tries = 1; ; tries++) {
     try {
-      return await updateOnce(context, options, part, compute, manages);
+      return await (tries === 1 ? once() : server.retries.run(`${resource.storage}/${info.namespace}/${info.name}`, once));
     } catch (error) {
       if (!(isConflict(error) && (error as NetloomError).source === 'internal') || tries === raceTries) throw error;
       if (isConditional) throw staleError(context.resource, context.info.name);
