@@ -3,13 +3,13 @@
 // sources (this one, or the Node 26 that comes along as an optional dependency) and starts cli/main.ts in it.
 // When this Node is new enough no child process is made.
 import { spawn } from 'node:child_process';
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, '..');
-const main = existsSync(join(root, 'cli', 'main.ts')) ? join(root, 'cli', 'main.ts') : join(root, 'dist', 'cli', 'main.js');
+const main = isFile(join(root, 'cli', 'main.ts')) ? join(root, 'cli', 'main.ts') : join(root, 'dist', 'cli', 'main.js');
 const major = Number(process.versions.node.split('.')[0]);
 
 if (major >= 26) {
@@ -32,6 +32,10 @@ if (major >= 26) {
     process.stderr.write(`xx  the carried Node at ${carried} cannot run here: ${error.message}\n`);
     process.exit(69);
   });
+}
+
+function isFile(path) {
+  try { return statSync(path).isFile(); } catch { return false; }
 }
 
 function findCarried() {

@@ -57,7 +57,7 @@ const collect = <T>(parse: (text: string) => T) => (text: string, all: T[] | und
 const same = (text: string): string => text;
 
 export function addDataDirFlag(command: Command): Command {
-  return command.addOption(new Option('--data-dir <dir>', 'state, keys and kubeconfig').env('NETLOOM_HOME').default(join(homedir(), '.netloom')));
+  return command.addOption(new Option('--data-dir <dir>', 'state, keys and kubeconfig').env('NETLOOM_HOME').default(join(homedir(), '.netloom')).argParser((text) => (text === '' ? join(homedir(), '.netloom') : text)));
 }
 
 export function addOutputFlag(command: Command): Command {

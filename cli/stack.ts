@@ -92,7 +92,7 @@ export class Stack {
       ...(settings.flags.store === undefined ? {} : { store: settings.flags.store }),
       serviceCIDRs: settings.serviceCIDRs, podCIDR: settings.podCIDR, clusterDomain: settings.clusterDomain, dnsServiceIP: settings.dnsClusterIP,
       loadBalancerPool: settings.flags.loadBalancerPool ?? [], externalIPRanges: settings.flags.externalIpRange ?? [],
-      kubeconfigOut: settings.kubeconfigOut, clock: this.clock, log: this.log.with({ component: 'control' }),
+      ...(settings.has.agent ? { advertiseAddress: settings.podGateway } : {}), kubeconfigOut: settings.kubeconfigOut, clock: this.clock, log: this.log.with({ component: 'control' }),
     }), (control) => ({ where: control.url, health: () => control.health(), stop: () => control.stop(), registerMetrics: (registry) => control.registerMetrics(registry) }));
   }
 
@@ -128,7 +128,11 @@ export class Stack {
     this.informers = informers;
     this.view = view;
     this.parts.push({ name: 'watches', startMs: 0, where: '', health: () => this.#watchHealth(), stop: async () => { informers.stop(); await transport.close(); } });
-    if (settings.has.agent) await this.#startAgent(client, informers, onPart);
+    if (settings.has.agent) {
+      await this.#startAgent(client, informers, onPart);
+      // The Pods' own way to the API: the node's address on their network, which exists only now.
+      await this.control?.listenOn(settings.podGateway);
+    }
     await Promise.all([
       settings.has.proxy ? this.#startProxy(client, informers, view, onPart) : undefined,
       settings.has.dns ? this.#startDns(client, informers, view, onPart) : undefined,

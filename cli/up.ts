@@ -3,7 +3,7 @@
 
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { createLog } from '../api/log.ts';
-import { systemClock } from '../api/clock.ts';
+import { sleep, systemClock } from '../api/clock.ts';
 import { NetloomError } from '../api/errors.ts';
 import { AdminServer, type Health } from './admin.ts';
 import { ExitCode } from './exit.ts';
@@ -12,11 +12,14 @@ import { explainLive } from './explain-live.ts';
 import { findInstance, instancePath, removeInstance, writeJsonFile, type ReadyInfo } from './instance.ts';
 import { applyManifests, KindFinder, listManifestFiles, loadManifests, watchFiles, type AppliedObject, type ManifestProblem } from './manifests.ts';
 import { version } from './version.ts';
-import { paint, print, say, seconds } from './output.ts';
+import { paint, print, printError, say, seconds } from './output.ts';
 import { printNext } from './next-steps.ts';
 import { describeMachine, makeSettings, portHolder, type RunKind, type Settings } from './settings.ts';
 import { Stack, type Part } from './stack.ts';
 import { waitForPods } from './wait-pods.ts';
+
+/** What was started gets this long to stop when a later part could not start. */
+const stopAfterFailureMs = 3_000;
 
 export async function up(raw: Record<string, unknown>, kind: RunKind): Promise<void> {
   const started = systemClock.monotonicMs();
@@ -33,8 +36,9 @@ export async function up(raw: Record<string, unknown>, kind: RunKind): Promise<v
   try {
     await run.start(files, stopping);
   } catch (error) {
-    await run.stop(0);
-    throw withHolder(error);
+    await Promise.race([run.stop(0), sleep(systemClock, stopAfterFailureMs)]);
+    printError(withHolder(error));
+    process.exit(1);
   }
   const signal = await stopping.promise;
   say(`\nstopping (${signal})`);

@@ -36,6 +36,8 @@ export interface StartOptions {
   isControllersOn?: boolean | undefined;
   /** Ranges that spec.externalIPs may use; none by default. */
   externalIPRanges?: readonly string[] | undefined;
+  /** Address under which Pods reach the API server: the endpoint of default/kubernetes. The bind address by default. */
+  advertiseAddress?: string | undefined;
   /** More names and addresses for the serving certificate. */
   names?: readonly string[] | undefined;
   /** NodePorts, first and last; 30000-32767 by default. */
@@ -68,13 +70,13 @@ export interface ControlConfig {
   readonly dataDir: string | undefined; readonly isEphemeral: boolean; readonly store: { kind: 'memory' | 'sqlite' | 'etcd' } & EtcdAddress;
   readonly bind: string; readonly port: number; readonly serviceCIDRs: readonly string[]; readonly podCIDR: string; readonly clusterDomain: string;
   readonly loadBalancerPool: readonly string[]; readonly kubeconfigOut: string | undefined; readonly dnsServiceIP: string; readonly isControllersOn: boolean;
-  readonly externalIPRanges: readonly string[]; readonly names: readonly string[]; readonly nodePortRange: readonly [number, number]; readonly auditLog: string | undefined;
+  readonly externalIPRanges: readonly string[]; readonly names: readonly string[]; readonly advertiseAddress: string | undefined; readonly nodePortRange: readonly [number, number]; readonly auditLog: string | undefined;
   readonly limits: ServerLimits; readonly storageLimits: Partial<StorageLimits> | undefined; readonly clock: Clock; readonly log: Log;
 }
 
 const knownOptions = new Set<keyof StartOptions>([
   'dataDir', 'ephemeral', 'store', 'bind', 'port', 'serviceCIDRs', 'podCIDR', 'clusterDomain', 'loadBalancerPool', 'kubeconfigOut', 'dnsServiceIP', 'isControllersOn',
-  'externalIPRanges', 'names', 'nodePortRange', 'auditLog', 'limits', 'storageLimits', 'clock', 'log',
+  'externalIPRanges', 'names', 'advertiseAddress', 'nodePortRange', 'auditLog', 'limits', 'storageLimits', 'clock', 'log',
 ]);
 
 /** Fills in defaults. Throws ConfigInvalid that names every problem. */
@@ -100,7 +102,7 @@ export function parseConfig(options: StartOptions): ControlConfig {
   return Object.freeze({
     dataDir: options.ephemeral === true && options.dataDir === undefined ? undefined : options.dataDir, isEphemeral: store.kind === 'memory', store, bind, port, serviceCIDRs, podCIDR, clusterDomain,
     loadBalancerPool: options.loadBalancerPool ?? [], kubeconfigOut: options.kubeconfigOut, dnsServiceIP, isControllersOn: options.isControllersOn ?? true,
-    externalIPRanges: options.externalIPRanges ?? [], names: options.names ?? [], nodePortRange: options.nodePortRange ?? ([30_000, 32_767] as const), auditLog: options.auditLog,
+    externalIPRanges: options.externalIPRanges ?? [], names: options.names ?? [], advertiseAddress: options.advertiseAddress, nodePortRange: options.nodePortRange ?? ([30_000, 32_767] as const), auditLog: options.auditLog,
     limits: { ...defaultServerLimits, ...options.limits }, storageLimits: options.storageLimits, clock: options.clock ?? systemClock, log: options.log ?? silentLog,
   });
 }

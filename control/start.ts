@@ -34,6 +34,8 @@ export interface ControlPlane {
   issueNodeCredentials(nodeName: string): NodeCredentials;
   /** A serving certificate for these names and addresses. */
   servingCertificate(names: readonly string[], ips?: readonly string[]): KeyPair;
+  /** Serves on one more address of this machine, at the same port. Throws PortInUse. */
+  listenOn(address: string): Promise<void>;
   /** A token with which one or more nodes may join during the next day. */
   createJoinToken(): Promise<string>;
   /** Resolves when controllers have seen the whole state. */

@@ -23,7 +23,7 @@ describe.skipIf(!isPossible).each(modes)('the example shop in $mode mode (needs 
 
   beforeAll(async () => {
     namespace = new TestNamespace();
-    netloom = new NetloomProcess({ namespace, isNobody, args: ['up', '-f', 'examples/shop'].map((part) => part.replace('examples/shop', new URL('../../examples/shop', import.meta.url).pathname)), env: { NETLOOM_HOME: '' } as Record<string, string> });
+    netloom = new NetloomProcess({ namespace, isNobody, args: ['up', '-f', 'examples/shop'].map((part) => part.replace('examples/shop', new URL('../../examples/shop', import.meta.url).pathname)) });
     ready = await netloom.ready();
   });
   afterAll(() => { netloom?.remove(); });

@@ -3,7 +3,7 @@
 
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { waitFor } from './wait-for.ts';
@@ -56,7 +56,7 @@ export class NetloomProcess {
     this.#namespace = options.namespace;
     this.dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'netloom-test-'));
     chmodSync(this.dataDir, 0o700);
-    let command = [process.execPath, join(root, 'bin', 'netloom.js'), ...options.args];
+    let command = [process.execPath, join(root, 'bin', 'netloom.js'), ...options.args, '--data-dir', this.dataDir];
     if (options.isNobody === true) {
       chownSync(this.dataDir, 65_534, 65_534);
       // The clone may lie where nobody may not look: reading files is the one right that stays.
@@ -102,6 +102,8 @@ export class NetloomProcess {
 
 /** Command lines of processes whose environment or arguments hold the text. */
 export function processesWith(text: string): string[] {
-  const found = execFileSync('sh', ['-c', 'for p in /proc/[0-9]*; do tr "\\0" " " < $p/cmdline 2>/dev/null | head -c 300; tr "\\0" " " < $p/environ 2>/dev/null; echo; done'], { maxBuffer: 64 << 20 }).toString();
-  return found.split('\n').filter((line) => line.includes(text) && !line.includes('for p in /proc')).map((line) => line.slice(0, 200));
+  const read = (path: string): string => { try { return readFileSync(path, 'latin1').replaceAll('\0', ' '); } catch { return ''; } };
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .map((pid) => ({ command: read(`/proc/${pid}/cmdline`), environment: read(`/proc/${pid}/environ`) }))
+    .filter(({ command, environment }) => command.includes(text) || environment.includes(text)).map(({ command }) => command.slice(0, 200));
 }
