@@ -62,7 +62,7 @@ function compileRule(rule: string): Compiled {
   if (rule.length > ruleLengthMax) made = { problem: 'the rule is too long' };
   else {
     try {
-      const program = makeEnvironment().parse(rule);
+      const program = makeEnvironment().parse(withoutIndexedHas(rule));
       const checked = program.check();
       made = checked.valid ? { run: (context) => program(context) } : { problem: checked.error?.message.split('\n')[0] ?? 'does not type-check' };
     } catch (error) {
@@ -72,6 +72,11 @@ function compileRule(rule: string): Compiled {
   if (compiled.size >= compiledMax) compiled.clear();
   compiled.set(rule, made);
   return made;
+}
+
+/** The library's `has` takes no index inside (`has(self[0].x)`): such a test is written as membership of the key. */
+function withoutIndexedHas(rule: string): string {
+  return rule.replaceAll(/\bhas\(((?:[\w.]+\[[^\][()]+\])+(?:\.\w+)*)\.(\w+)\)/g, '("$2" in $1)');
 }
 
 function makeEnvironment(): CelModule.Environment {

@@ -101,10 +101,11 @@ describe('validation', () => {
 });
 
 describe('CEL rules', () => {
-  const rule = (text: string, more: Json = {}): Json => ({ type: 'object', properties: { v: { type: 'integer' }, s: { type: 'string' }, l: { type: 'array', items: { type: 'string' } }, 'a-b': { type: 'string' } }, 'x-kubernetes-validations': [{ rule: text, message: 'no', ...more }] });
+  const rule = (text: string, more: Json = {}): Json => ({ type: 'object', properties: { v: { type: 'integer' }, s: { type: 'string' }, l: { type: 'array', items: { type: 'string' } }, o: { type: 'array', items: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } }, 'a-b': { type: 'string' } }, 'x-kubernetes-validations': [{ rule: text, message: 'no', ...more }] });
   test.each<[string, Json, boolean]>([
     ['self.v > 3', { v: 4 }, true], ['self.v > 3', { v: 3 }, false], ['!has(self.s) || self.s.startsWith("a")', {}, true], ['self.l.all(x, size(x) < 3)', { l: ['aa', 'bbb'] }, false],
     ['self.a__dash__b == "x"', { 'a-b': 'x' }, true], ['self.s.matches("^[a-z]+$") && self.l.exists(x, x == self.s)', { s: 'a', l: ['a'] }, true], ['isIP(self.s)', { s: '10.0.0.1' }, true], ['self.l.isSorted()', { l: ['b', 'a'] }, false],
+    ['has(self.o[0].x.y) && !has(self.o[1].x)', { o: [{ x: { y: 1 } }, {}] }, true],
     ['self.s in ["a", "b"] ? self.v == 1 : self.v == 2', { s: 'z', v: 2 }, true],
   ])('%s of %j is %s', (text, value, holds) => { expect(texts(compile(rule(text)), value)).toEqual(holds ? [] : ['FieldValueInvalid spec: Invalid value: "object": no']); });
 
