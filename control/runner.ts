@@ -43,14 +43,15 @@ import { WatchSet } from './server/verbs/watch-set.ts';
 import { sharedKeys } from './shared-keys.ts';
 import type { ControlPlane, Identity, NodeCredentials } from './start.ts';
 import { openStorage } from './storage/open.ts';
-import type { Storage, StoreWatch } from './storage/store.ts';
+import { follow } from './storage/follow.ts';
+import type { Storage } from './storage/store.ts';
 
 /** How long requests that are being worked on may take at stop. */
 const drainMsMax = 5_000;
 
 interface Running {
   storage: Storage; certificates: Certificates; admission: Admission; server: ApiServer; listener: Listener; watches: WatchSet; limiter: Limiter;
-  counters: RequestCounters; audit: Audit; tokens: BootstrapTokens; rbacWatches: StoreWatch[]; parts: ServerParts; cleanup: CrdCleanup;
+  counters: RequestCounters; audit: Audit; tokens: BootstrapTokens; rbacWatches: { stop(): void }[]; parts: ServerParts; cleanup: CrdCleanup;
 }
 
 /** The running control plane behind `start`. */
@@ -148,7 +149,7 @@ export class ControlPlaneRunner implements ControlPlane {
       createToken: tokenHandler(accounts), forwardToNode: nodeForwarder(link), proxy, onApproval: (name) => signApproved(parts, certificates, name),
     });
     const listener = this.#makeListener(certificates, server, config.bind, config.port);
-    const rbacWatches = rbacResources.map((resource) => storage.watch(resource, storage.revision, () => authorizer.invalidate(resource), () => authorizer.invalidate(resource)));
+    const rbacWatches = rbacResources.map((resource) => follow(storage, resource, () => authorizer.invalidate(resource)));
     return { storage, certificates, admission, server, listener, watches, limiter, counters, audit, tokens, rbacWatches, parts, cleanup };
   }
 
