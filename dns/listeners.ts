@@ -64,7 +64,7 @@ export class Listeners {
         this.#tcp.push(listener);
       }
       for (const { address, port } of plan.https) {
-        const listener = new DohListener({ engine, isShared: true, tls: plan.certificate });
+        const listener = new DohListener({ engine, clock, isShared: true, tls: plan.certificate });
         https.push({ address, port: await atPlace(listener.open(port, address), address, port) });
         this.#https.push(listener);
       }

@@ -22,7 +22,7 @@ const doors: Record<string, RegExp> = {
   'undici': /^(cli\/(status|check|explain|http)|api\/client|agent\/probes?|agent\/probes\/[\w-]+|ingress\/[\w-]*external-auth|proxy\/http\/[\w-]+|control\/storage\/etcd[\w-]*)\.ts$/,
   'http-proxy': /^control\/server\/[\w-]*proxy[\w-]*\.ts$/,
   'node-cron': /^control\/sweeps\.ts$/,
-  'dns2': /^dns\/(server|udp|doh|lookup)\.ts$|^cli\/[\w-]+\.ts$/,
+  'dns2': /^dns\/transport\/udp\.ts$|^cli\/[\w-]+\.ts$/,
   'prom-client': /(^|\/|-)metrics\.ts$|^cli\/admin\.ts$/,
   'koffi': /^proxy\/nftables\/[\w-]+\.ts$/,
   'ws': /^(agent|control)\/[\w/-]+\.ts$/,

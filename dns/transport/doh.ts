@@ -5,11 +5,12 @@
 
 import { createSecureServer, type Http2SecureServer, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
+import type { Clock, TimerHandle } from '../../api/clock.ts';
 import { cells } from '../counters.ts';
 import type { Engine, Origin } from '../engine/engine.ts';
 import { skipName } from '../wire/query.ts';
 
-export interface DohListenerOptions { engine: Engine; isShared: boolean; tls: { certPem: string; keyPem: string } }
+export interface DohListenerOptions { engine: Engine; clock: Clock; isShared: boolean; tls: { certPem: string; keyPem: string } }
 
 export const dohLimits = Object.freeze({ queryBytesMax: 4_096, sessionsMax: 256, streamsPerSessionMax: 100, idleTimeoutMs: 30_000, requestTimeoutMs: 10_000 });
 
@@ -41,10 +42,14 @@ export class DohListener {
   readonly #server: Http2SecureServer;
   readonly #isShared: boolean;
   readonly #sessions = new Set<ServerHttp2Session>();
-  readonly #sockets = new Set<Socket>();
+  /** Open connections → octets read when last looked at. */
+  readonly #sockets = new Map<Socket, number>();
+  readonly #clock: Clock;
+  readonly #idleTimer: TimerHandle;
 
-  constructor({ engine, isShared, tls }: DohListenerOptions) {
+  constructor({ engine, clock, isShared, tls }: DohListenerOptions) {
     this.#engine = engine;
+    this.#clock = clock;
     this.#isShared = isShared;
     this.#server = createSecureServer({
       cert: tls.certPem, key: tls.keyPem, minVersion: 'TLSv1.2', allowHTTP1: true, maxSessionMemory: 2, handshakeTimeout: 5_000,
@@ -53,11 +58,11 @@ export class DohListener {
     this.#server.on('session', (session) => this.#admit(session));
     this.#server.on('connection', (socket: Socket) => {
       if (this.#sockets.size >= dohLimits.sessionsMax) return void this.#refuse(socket);
-      this.#sockets.add(socket);
+      this.#sockets.set(socket, -1);
       socket.on('error', () => socket.destroy());
       socket.on('close', () => this.#sockets.delete(socket));
     });
-    this.#server.setTimeout(dohLimits.idleTimeoutMs, (socket?: { destroy(): void }) => socket?.destroy());
+    this.#idleTimer = clock.every(dohLimits.idleTimeoutMs, () => this.#closeIdle());
     for (const event of ['sessionError', 'tlsClientError', 'clientError']) this.#server.on(event, () => this.#engine.counters.add(cells.connectionsRefused));
   }
 
@@ -77,13 +82,22 @@ export class DohListener {
   async drain(): Promise<void> {
     const closed = new Promise<void>((resolve) => { this.#server.close(() => resolve()); });
     for (const session of this.#sessions) session.close();
-    for (const socket of this.#sockets) if (!([...this.#sessions].some((session) => session.socket === socket))) socket.end();
+    for (const socket of this.#sockets.keys()) if (!([...this.#sessions].some((session) => session.socket === socket))) socket.end();
     await closed;
   }
 
   destroy(): void {
     for (const session of this.#sessions) session.destroy();
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#sockets.keys()) socket.destroy();
+    this.#idleTimer.cancel();
+  }
+
+  /** A connection that sent nothing between two looks is closed. */
+  #closeIdle(): void {
+    for (const [socket, seen] of this.#sockets) {
+      if (socket.bytesRead === seen) socket.destroy();
+      else this.#sockets.set(socket, socket.bytesRead);
+    }
   }
 
   #refuse(socket: Socket): void {
@@ -100,7 +114,8 @@ export class DohListener {
   #serve(request: Http2ServerRequest, response: Http2ServerResponse): void {
     response.on('error', () => response.destroy());
     request.on('error', () => response.destroy());
-    request.setTimeout(dohLimits.requestTimeoutMs, () => response.destroy());
+    const timer = this.#clock.after(dohLimits.requestTimeoutMs, () => response.destroy());
+    response.on('close', () => timer.cancel());
     const { method, url } = request;
     const [path = '', query = ''] = url.split('?', 2);
     if (path !== '/dns-query') return fail(response, 404);
