@@ -1,5 +1,6 @@
 // What a person can do next, printed when `up` is ready: kubeconfig, and curl, dig and kubectl lines that work pasted.
 
+import { readFileSync } from 'node:fs';
 import type { Ingress, Service } from '../api/types.ts';
 import type { ReadyInfo } from './instance.ts';
 import type { AppliedObject } from './manifests.ts';
@@ -28,9 +29,18 @@ function addServiceLines(lines: string[], info: ReadyInfo, services: readonly Se
     const ip = service.spec?.clusterIP;
     const port = service.spec?.ports?.find((item) => (item.protocol ?? 'TCP') === 'TCP');
     if (ip === undefined || ip === 'None' || ip === '' || port === undefined || count++ >= linesMax) continue;
-    lines.push(comment(`curl http://${host(ip, port.port)}/`, `ClusterIP of ${service.metadata.namespace}/${service.metadata.name}`));
+    if (info.proxyMode === 'userspace' && !mayBind(port.port)) lines.push(`# ${service.metadata.namespace}/${service.metadata.name}: port ${port.port} needs root, or sysctl net.ipv4.ip_unprivileged_port_start=${port.port}`);
+    else lines.push(comment(`curl http://${host(ip, port.port)}/`, `ClusterIP of ${service.metadata.namespace}/${service.metadata.name}`));
     if (port.nodePort !== undefined && port.nodePort !== 0) lines.push(comment(`curl http://${host(nodeAddress(info), port.nodePort)}/`, `NodePort of ${service.metadata.namespace}/${service.metadata.name}`));
   }
+}
+
+/** Whether this user may listen on the port; the kernel's border is 1024 unless it was moved. */
+function mayBind(port: number): boolean {
+  if (process.getuid?.() === 0) return true;
+  let border = 1_024;
+  try { border = Number(readFileSync('/proc/sys/net/ipv4/ip_unprivileged_port_start', 'utf8')); } catch { /* not Linux: 1024 */ }
+  return port >= border;
 }
 
 function nodeAddress(info: ReadyInfo): string {

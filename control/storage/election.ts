@@ -140,7 +140,7 @@ export class Election {
 
   #step(reason: string): void {
     this.#isLeader = false;
-    this.#options.log.warn('this server leads no longer', { identity: this.#options.identity, reason });
+    this.#options.log[reason === 'stopped' ? 'info' : 'warn']('this server leads no longer', { identity: this.#options.identity, reason });
     this.#options.onStop();
   }
 

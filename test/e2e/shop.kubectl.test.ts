@@ -48,7 +48,7 @@ describe.skipIf(!isPossible).each(modes)('the example shop in $mode mode (needs 
   test('kubectl shows the kinds with the columns that a user knows', async () => {
     const services = await kubectl('get', 'services', '-A');
     expect(services.stdout).toMatch(/^NAMESPACE\s+NAME\s+TYPE\s+CLUSTER-IP\s+EXTERNAL-IP\s+PORT\(S\)\s+AGE/);
-    expect(services.stdout).toMatch(/shop\s+api\s+NodePort\s+\S+\s+<none>\s+80:30080\/TCP/);
+    expect(services.stdout).toMatch(/shop\s+api\s+NodePort\s+\S+\s+<none>\s+8080:30080\/TCP/);
     expect(services.stdout).toMatch(/shop\s+web-direct\s+ClusterIP\s+None\s+<none>\s+8080\/TCP/);
     expect(services.stdout).toMatch(/default\s+kubernetes\s+ClusterIP/);
     expect((await kubectl('get', 'pods', '-n', 'shop')).stdout).toMatch(/^NAME\s+READY\s+STATUS\s+RESTARTS\s+AGE\nweb|^NAME\s+READY\s+STATUS\s+RESTARTS\s+AGE\napi/);
@@ -64,7 +64,7 @@ describe.skipIf(!isPossible).each(modes)('the example shop in $mode mode (needs 
     const ip = (await kubectl('get', 'svc', 'web', '-n', 'shop', '-o', 'jsonpath={.spec.clusterIP}')).stdout;
     expect(ip).toMatch(serviceRange);
     const seen = new Set<string>();
-    await waitFor(async () => { seen.add((await curl(`http://${ip}/`)).stdout); return seen.size >= 3; }, { what: 'three different processes to answer' });
+    await waitFor(async () => { seen.add((await curl(`http://${ip}:8080/`)).stdout); return seen.size >= 3; }, { what: 'three different processes to answer' });
     for (const line of seen) expect(line).toMatch(/^hello from web-/);
   });
 
@@ -85,7 +85,7 @@ describe.skipIf(!isPossible).each(modes)('the example shop in $mode mode (needs 
     const ip = (await kubectl('get', 'svc', 'web', '-n', 'shop', '-o', 'jsonpath={.spec.clusterIP}')).stdout;
     expect(await dig('web.shop.svc.cluster.local', 'A')).toEqual([ip]);
     expect(await dig('web.shop.svc.cluster.local', 'AAAA')).toEqual([]);
-    expect(await dig('_http._tcp.web.shop.svc.cluster.local', 'SRV')).toEqual([expect.stringMatching(/^0 \d+ 80 web\.shop\.svc\.cluster\.local\.$/)]);
+    expect(await dig('_http._tcp.web.shop.svc.cluster.local', 'SRV')).toEqual([expect.stringMatching(/^0 \d+ 8080 web\.shop\.svc\.cluster\.local\.$/)]);
     expect(await dig('-x', ip)).toEqual(['web.shop.svc.cluster.local.']);
     expect(await dig('payments.partners.svc.cluster.local', 'CNAME')).toEqual(['web.shop.svc.cluster.local.']);
     const direct = await dig('web-direct.shop.svc.cluster.local', 'A');
@@ -111,7 +111,7 @@ describe.skipIf(!isPossible).each(modes)('the example shop in $mode mode (needs 
     expect((await kubectl('delete', 'pod', name, '-n', 'shop', '--force', '--grace-period=0')).code).toBe(0);
     const ip = (await kubectl('get', 'svc', 'web', '-n', 'shop', '-o', 'jsonpath={.spec.clusterIP}')).stdout;
     await waitFor(async () => (await dig('web-direct.shop.svc.cluster.local', 'A')).length === 5, { what: 'five addresses again' });
-    for (let count = 0; count < 20; count++) expect((await curl(`http://${ip}/`)).stdout).toMatch(/^hello from web-/);
+    for (let count = 0; count < 20; count++) expect((await curl(`http://${ip}:8080/`)).stdout).toMatch(/^hello from web-/);
   });
 
   test('the admin port tells health and metrics', async () => {

@@ -72,7 +72,7 @@ export class NetloomProcess {
 
   /** Resolves when the ready file is there; rejects with the output when the process ends before. */
   async ready(timeoutMs = 20_000): Promise<Ready> {
-    await waitFor(() => existsSync(this.readyFile) || this.exitCode !== undefined, { timeoutMs, what: `netloom to be ready:\n${this.output}` }).catch((error: Error) => { throw new Error(`${error.message}\n${this.output}`); });
+    await waitFor(() => (existsSync(this.readyFile) && this.output.includes('ready in')) || this.exitCode !== undefined, { timeoutMs, what: `netloom to be ready:\n${this.output}` }).catch((error: Error) => { throw new Error(`${error.message}\n${this.output}`); });
     if (this.exitCode !== undefined) throw new Error(`netloom ended with ${this.exitCode}:\n${this.output}`);
     return JSON.parse(readFileSync(this.readyFile, 'utf8')) as Ready;
   }
