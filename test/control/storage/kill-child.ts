@@ -1,5 +1,5 @@
 // A process that is made to be killed: 20 writers create, update and delete their own object for ever and print each
-// acknowledged step. Step n of writer w is a deletion when (n + w) % 7 is 6, else the object holds the value n.
+// acknowledged step and each revision that a watcher saw. Step n of writer w is a deletion when (n + w) % 7 is 6, else the object holds the value n.
 // KILL_START_STEPS says where each writer goes on. Started by kill.test.ts: node kill-child.ts sqlite DIR | etcd ENDPOINT.
 
 import { writeSync } from 'node:fs';
@@ -13,6 +13,7 @@ import { isDeletion, object } from './drivers.ts';
 const startSteps = (process.env['KILL_START_STEPS'] ?? '').split(',').map(Number);
 const [kind, place] = process.argv.slice(2) as ['sqlite' | 'etcd', string];
 const storage = await openStorage({ kind, clock: systemClock, log: silentLog, ...(kind === 'sqlite' ? { dataDir: place } : { endpoints: [place] }) });
+storage.watch('services', storage.revision, (events) => { writeSync(1, `seen ${events.at(-1)?.revision}\n`); }, () => {});
 writeSync(1, 'ready\n');
 for (let writer = 0; writer < 20; writer++) void work(storage, writer);
 if (kind === 'sqlite') setImmediate(function compactAgain() { void storage.compact({ ageMs: 0, countPerKind: 500 }).then(() => setImmediate(compactAgain)); });

@@ -10,7 +10,10 @@ import { isDeletion, record, until } from './drivers.ts';
 
 export const writerCount = 20;
 
-/** What was acknowledged so far: the last step of each writer (-1: none) and the highest revision. A first step that deletes counts as done. */
+/**
+ * What was acknowledged so far: the last step of each writer (-1: none) and the highest
+ * revision that a writer was told or a watcher shown. A first step that deletes counts as done.
+ */
 export interface Ledger { steps: number[]; revision: number; acknowledgedCount: number }
 export function newLedger(): Ledger { return { steps: Array.from({ length: writerCount }, (_, writer) => isDeletion(writer, 0) ? 0 : -1), revision: 0, acknowledgedCount: 0 }; }
 
@@ -26,6 +29,7 @@ export async function runAndKill({ kind, place, ledger, failPoints, afterMs }: K
   const lines = createInterface({ input: child.stdout });
   lines.on('line', (line) => {
     if (line === 'ready') return void systemClock.after(afterMs, () => child.kill('SIGKILL'), true);
+    if (line.startsWith('seen ')) return void (ledger.revision = Math.max(ledger.revision, Number(line.slice(5))));
     const [writer, step, revision] = line.split(' ').map(Number) as [number, number, number];
     expect(step).toBe((ledger.steps[writer] as number) + 1);
     expect(revision).toBeGreaterThan(before);
