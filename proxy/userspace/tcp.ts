@@ -22,6 +22,14 @@ export const tcpLimits = Object.freeze({
 export interface TcpContext { readonly limits: Limits; readonly wires: WireFactory; nowMs(): number; readonly random: () => number }
 
 const noBytes = Buffer.alloc(0);
+/** Up to this length, buffers for writing are kept by length and used again: nearly every write is done at once. */
+const viewBytesMax = 2_048;
+const views: (Buffer | undefined)[] = new Array<Buffer | undefined>(viewBytesMax).fill(undefined);
+
+function takeView(count: number): Buffer {
+  if (count >= viewBytesMax) return Buffer.allocUnsafeSlow(count);
+  return views[count] ??= Buffer.allocUnsafeSlow(count);
+}
 
 /** One end of a pair: the source of one direction and the sink of the other. */
 class Side implements WireOwner {
@@ -45,12 +53,18 @@ class Side implements WireOwner {
   /** Passes one read on. */
   onBytes(count: number): boolean {
     const { pair, peer } = this;
-    const bytes = Buffer.allocUnsafe(count);
-    pair.engine.context.wires.buffer.copy(bytes, 0, 0, count);
-    if (peer === undefined) { pair.onEarly(bytes); return pair.target === undefined; }
+    const { context } = pair.engine;
+    if (peer === undefined) {
+      pair.onEarly(Buffer.from(context.wires.buffer.subarray(0, count)));
+      return pair.target === undefined;
+    }
     pair.port.countBytes(this.isDown, count);
+    const bytes = takeView(count);
+    context.wires.buffer.copy(bytes, 0, 0, count);
     peer.send(bytes);
     if (!peer.isWriting) return true;
+    // The kernel still reads from it.
+    if (count < viewBytesMax) views[count] = undefined;
     peer.isPeerStopped = true;
     return false;
   }
