@@ -29,6 +29,8 @@ export interface DnsServerOptions {
   clusterDomain?: string | undefined;
   /** UDP and TCP. Port 0 = a free one, the same for both. Default 127.0.0.1:1053. */
   listen?: readonly ListenAddress[] | undefined;
+  /** More UDP and TCP addresses that are left out when they cannot be opened, such as the kube-dns ClusterIP, port 53. */
+  listenOptional?: readonly ListenAddress[] | undefined;
   /** DNS over TLS and over HTTPS (HTTP/2 and 1.1); need `certificate`. Default none. */
   listenTls?: readonly ListenAddress[] | undefined;
   listenHttps?: readonly ListenAddress[] | undefined;

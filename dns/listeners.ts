@@ -17,6 +17,8 @@ export interface ListenAddress { readonly address: string; readonly port: number
 export interface ListenPlan {
   /** UDP and TCP. */
   readonly addresses: readonly ListenAddress[];
+  /** UDP and TCP where it may be: left out when it cannot be opened. */
+  readonly optional: readonly ListenAddress[];
   /** DNS over TLS and over HTTPS; need `certificate`. */
   readonly tls: readonly ListenAddress[];
   readonly https: readonly ListenAddress[];
@@ -56,6 +58,10 @@ export class Listeners {
       const first = addresses[0]?.port;
       const wanted = item.port === 0 && first !== undefined ? await this.#openPair({ ...item, port: first }, plan.tcpLimits).catch(() => undefined) : undefined;
       addresses.push(wanted ?? await this.#openPair(item, plan.tcpLimits));
+    }
+    for (const item of plan.optional) {
+      const opened = await this.#openPair(item, plan.tcpLimits).catch(() => undefined);
+      if (opened !== undefined) addresses.push(opened);
     }
     if (plan.certificate !== undefined) {
       for (const { address, port } of plan.tls) {

@@ -50,7 +50,7 @@ export class DnsServer {
     const listen = options.listen ?? [{ address: '127.0.0.1', port: 1053 }];
     const data = workerData(options, podsMode, listen);
     this.#upstreamNames = data.upstreams.map((target) => `${target.address}:${target.port}`);
-    this.#plan = { addresses: listen, tls: options.listenTls ?? [], https: options.listenHttps ?? [], certificate: options.certificate, tcpLimits: options.tcpLimits ?? {} };
+    this.#plan = { addresses: listen, optional: options.listenOptional ?? [], tls: options.listenTls ?? [], https: options.listenHttps ?? [], certificate: options.certificate, tcpLimits: options.tcpLimits ?? {} };
     if (options.certificate === undefined && (this.#plan.tls.length > 0 || this.#plan.https.length > 0)) {
       throw new NetloomError('ConfigInvalid', 'DNS over TLS and HTTPS need a certificate', { source: 'config' });
     }
@@ -180,7 +180,7 @@ export class DnsServer {
 
   #noteListening(index: number, message: Extract<DnsReport, { type: 'listening' }>): void {
     if (index !== 0 || this.#isListening) return;
-    this.#plan = { ...this.#plan, addresses: message.addresses, tls: message.tls, https: message.https };
+    this.#plan = { ...this.#plan, addresses: message.addresses, optional: [], tls: message.tls, https: message.https };
     this.#isListening = true;
     for (let other = 1; other < this.#pool.count; other++) this.#channel.send(other, { type: 'listen', plan: this.#plan });
     this.#options.log.info('dns listening', { addresses: this.#plan.addresses.map((item) => `${item.address}:${item.port}`) });

@@ -24,6 +24,8 @@ export type ResponseVerdict = UpstreamAnswer | 'mismatch' | 'caseDiffers' | 'mal
 
 const positiveTtlMax = 86_400;
 const negativeTtlMax = 3_600;
+/** DNAME: stands above the name it applies to. */
+const dnameType = 39;
 
 /** Reads `message` as the answer to `sent` (our query: header, question, OPT). */
 export function parseResponse(message: Buffer, sent: Buffer, questionEnd: number): ResponseVerdict {
@@ -52,7 +54,8 @@ function readRecords(message: Buffer, questionEnd: number): UpstreamAnswer | 'ma
   let ttl = positiveTtlMax;
   let negativeTtl = 0;
   let bodyEnd = -1;
-  let chain = readName(message, 12);
+  const owners = new Set<string>();
+  const aliases = new Map<string, string>();
   for (let section = 0; section < 3; section++) {
     for (let index = 0; index < (counts[section] ?? 0); index++) {
       const start = position;
@@ -71,9 +74,9 @@ function readRecords(message: Buffer, questionEnd: number): UpstreamAnswer | 'ma
         continue;
       }
       if (section === 0) {
-        // Answers must hang on the question through aliases: anything else was not asked for.
-        if (readName(message, start) !== chain && type !== 39 && type !== 46) return 'malformed';
-        if (type === rrTypes.CNAME) chain = readName(message, dataStart);
+        const owner = readName(message, start);
+        if (type !== dnameType) owners.add(owner);
+        if (type === rrTypes.CNAME && skipName(message, dataEnd, dataStart) >= 0) aliases.set(owner, readName(message, dataStart));
         if ((type === rrTypes.A && dataEnd - dataStart === 4) || (type === rrTypes.AAAA && dataEnd - dataStart === 16)) addresses.push(message.subarray(dataStart, dataEnd));
       }
       const recordTtl = clampTtl(message.readUInt32BE(position + 4));
@@ -86,6 +89,7 @@ function readRecords(message: Buffer, questionEnd: number): UpstreamAnswer | 'ma
       ttlOffsets.push(skipName(message, message.length, start) + 4 - questionEnd);
     }
   }
+  if (!isChain(readName(message, 12), owners, aliases)) return 'malformed';
   if (bodyEnd < 0) bodyEnd = position - questionEnd;
   const rcode = (extendedRcode << 4) | ((message[3] ?? 0) & 15);
   const isNegative = rcode === rcodes.NXDOMAIN || (rcode === rcodes.NOERROR && (kept[0] ?? 0) === 0);
@@ -97,6 +101,16 @@ function readRecords(message: Buffer, questionEnd: number): UpstreamAnswer | 'ma
   };
   const keep = !isCacheable ? 0 : isNegative ? Math.min(negativeTtl, negativeTtlMax, ttl) : ttl;
   return { template, isTruncated: ((message[2] ?? 0) & 2) !== 0, ttlSeconds: keep, isNegative, addresses };
+}
+
+/** Whether every owner in the answer section hangs on the question through aliases: anything else was not asked for. */
+function isChain(question: string, owners: Set<string>, aliases: ReadonlyMap<string, string>): boolean {
+  let name: string | undefined = question;
+  for (let hops = 0; name !== undefined && hops <= aliases.size; hops++) {
+    owners.delete(name);
+    name = aliases.get(name);
+  }
+  return owners.size === 0;
 }
 
 /** RFC 2181 §8: a TTL with the highest bit set means 0. */
