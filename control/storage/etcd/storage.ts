@@ -289,9 +289,11 @@ export class EtcdStorage implements Storage {
     this.#isChecking = true;
     try {
       const askedMs = this.#clock.monotonicMs();
+      const askedRevision = this.#cacher.revision;
       const revision = await this.#headRevision(writeDeadlineMs, watchdogTimeoutMs);
       this.#failure = undefined;
       this.#keepHouse(revision);
+      if (revision < askedRevision) return await this.#goBack(revision);
       if (this.#stream.lastMessageMs >= askedMs) return;
       // The endpoint of the stream gave no answer, another one did.
       if (this.#client.endpoint !== this.#stream.endpoint) return this.#stream.reconnect('its endpoint does not answer');
@@ -304,6 +306,14 @@ export class EtcdStorage implements Storage {
     } finally {
       this.#isChecking = false;
     }
+  }
+
+  /** etcd was restored from an older snapshot, or is another one: clients list again, which is all that can be done. */
+  async #goBack(revision: number): Promise<void> {
+    this.#log.error('etcd went back in time, loading everything anew', { revision, before: this.revision });
+    this.#marks.length = 0;
+    await this.#load(revision);
+    this.#stream.reconnect('etcd went back in time');
   }
 
   /** Remembers where etcd stood when, and compacts now and then, as the Kubernetes API server does. */

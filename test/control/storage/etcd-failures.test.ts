@@ -99,6 +99,24 @@ describe.skipIf(!hasEtcd)('etcd store', () => {
     expect(cuts).toBeGreaterThan(10);
   });
 
+  test('an etcd that comes back empty is noticed: watches end with Expired, the new state is served', { timeout: 30_000 }, async () => {
+    const members = await etcd();
+    const storage = await server(members);
+    for (let index = 0; index < 10; index++) await storage.create('services', `shop/s${index}`, object(`s${index}`));
+    const seen = record(storage, 'services', storage.revision);
+    await members[0]?.stop();
+    members[0]?.wipe();
+    members[0]?.start();
+    await members[0]?.whenReady();
+    const startMs = systemClock.monotonicMs();
+    while (seen.ends.length === 0 && systemClock.monotonicMs() - startMs < 15_000) await sleep(systemClock, 50);
+    expect(seen.ends[0]).toMatchObject({ code: 'Expired' });
+    expect(storage.count('services')).toBe(0);
+    const again = record(storage, 'services', storage.revision);
+    await storage.create('services', 'shop/new', object('new'));
+    await until(() => again.events.length === 1);
+  });
+
   test('a full quota is InsufficientStorage, reads and watches go on', async () => {
     const members = await etcd(1, ['--quota-backend-bytes', String(1 << 20)]);
     const storage = await server(members);

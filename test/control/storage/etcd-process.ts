@@ -74,6 +74,9 @@ export class EtcdMember {
     await gone;
   }
 
+  /** Removes the data of a stopped member. */
+  wipe(): void { rmSync(join(this.#folder, this.name), { recursive: true, force: true }); }
+
   /** Freezes or thaws the process, as a cut-off machine looks to others. */
   signal(signal: 'SIGSTOP' | 'SIGCONT'): void { this.#process?.kill(signal); }
 
