@@ -27,6 +27,7 @@ const formVersion = 1;
 
 const hashes = new Map<string, string>();
 const dataHashes = new Map<string, string>();
+const specHashes = new WeakMap<CrdObject, string>();
 const documents = new Map<string, OpenApiDocument>();
 const docsRead = new Map<string, Docs>();
 
@@ -83,8 +84,15 @@ function dataHash(packageName: string): string {
 }
 
 function crdHash(groupVersion: string, crds: readonly CrdObject[]): string {
-  const parts = crds.filter((crd) => groupVersion.startsWith(`${crd.spec?.group}/`)).map((crd) => JSON.stringify(crd.spec));
+  const parts = crds.filter((crd) => groupVersion.startsWith(`${crd.spec?.group}/`)).map(specHash);
   return sha512(`form ${formVersion} ${groupVersion}`, ...parts);
+}
+
+/** Stored definitions are never changed in place, so each is hashed once: kubectl asks for the index on every command. */
+function specHash(crd: CrdObject): string {
+  let hash = specHashes.get(crd);
+  if (hash === undefined) specHashes.set(crd, hash = sha512(JSON.stringify(crd.spec)));
+  return hash;
 }
 
 /** One document per path is kept: a changed CRD replaces its predecessor. */

@@ -14,6 +14,8 @@ import type { NameCheck } from './names.ts';
 import { checkDns1035Label, checkDnsLabel, checkPathSegment, checkSubdomain } from './names.ts';
 import { validateConfigMap, validateConfigMapUpdate, validateEvent, validateLease, validateNamespace, validateNode, validateNodeUpdate, validateRole, validateRoleBinding, validateRoleBindingUpdate, validateSecret, validateSecretUpdate } from './objects.ts';
 import { part } from './fields.ts';
+import { schemaFor } from '../schema/load.ts';
+import { validateRequired } from './required.ts';
 import { validatePodSpec, validatePodStatus, validatePodTemplate, validatePodUpdate } from './pod.ts';
 import { Problems } from './problems.ts';
 import type { ServiceIPOptions } from './service-ips.ts';
@@ -88,7 +90,8 @@ export function validateCreate(object: KubeObject, context: ValidationContext = 
   const problems = new Problems();
   const row = rules[`${object.apiVersion}/${object.kind}`];
   validateMetadata(object, isNamespaced(object, context), row?.name ?? checkSubdomain, problems);
-  row?.create?.(object, problems, context, true);
+  if (row?.create !== undefined) row.create(object, problems, context, true);
+  else if (context.custom === undefined) validateRequired(object, schemaFor(object.apiVersion ?? '', object.kind ?? ''), '', problems);
   if (context.custom !== undefined) problems.causes.push(...context.custom.validate(object, undefined));
   return problems.causes;
 }
