@@ -15,6 +15,7 @@ import type { WorkerChannel } from '../api/workers.ts';
 import type { Backend, PortPlan, ServicePlan } from './backend.ts';
 import type { ProxyConfig, ProxyMode } from './config.ts';
 import { defaults, parseCIDRs, resolveNodePortAddresses } from './config.ts';
+import type { OpenOptions } from './nftables/open.ts';
 import { openNftables } from './nftables/open.ts';
 import type { Ownership } from './nftables/port.ts';
 import type { EventRecorder } from './events.ts';
@@ -46,6 +47,8 @@ export interface ProxierOptions extends Partial<ProxyConfig> {
   readonly isOwnedTableVanishing: boolean;
   /** Overrides what follows from isOwnedTableVanishing; 'none' = an ordinary table. */
   readonly ownership?: Ownership | undefined;
+  /** How the kernel is reached; default the fastest that works. */
+  readonly nftMechanism?: OpenOptions['mechanism'];
   readonly eventRecorder?: EventRecorder | undefined;
   /** For Events of Services that cannot be applied, when no recorder is given. */
   readonly client?: ApiClient | undefined;
@@ -167,7 +170,7 @@ export class Proxier implements ProxyMetricsSource {
       serviceCIDRs: parseCIDRs('serviceCIDRs', this.#config.serviceCIDRs), clusterCIDRs: parseCIDRs('clusterCIDRs', this.#config.clusterCIDRs),
       nodePorts: resolveNodePortAddresses(this.#config, addresses).kernel, bind: this.#config.bind,
       isMasqueradeAll: this.#config.isMasqueradeAll, ownership: this.#options.ownership ?? (isOwnedTableVanishing ? 'vanish' : 'persist'), driftPeriodMs: this.#config.driftPeriodMs,
-      isSysctlOn: this.#config.isSysctlOn, isServiceRouteOn: this.#config.isServiceRouteOn,
+      mechanism: this.#options.nftMechanism, isSysctlOn: this.#config.isSysctlOn, isServiceRouteOn: this.#config.isServiceRouteOn,
     });
     await backend.start();
     return backend;

@@ -12,9 +12,12 @@ const attemptsOfFailure = 12;
 
 export class KernelEngine implements FlowEngine {
   readonly name = 'kernel';
+  readonly #mechanism: 'netlink' | 'nft-interactive' | 'nft-file';
   readonly network = new NetnsWorld();
   #objects: FlowWorld['objects'] = [];
   #isUp = false;
+
+  constructor(mechanism: 'netlink' | 'nft-interactive' | 'nft-file' = 'netlink') { this.#mechanism = mechanism; }
 
   async start(world: FlowWorld): Promise<void> {
     if (!this.#isUp) await this.network.start();
@@ -26,7 +29,7 @@ export class KernelEngine implements FlowEngine {
     await node.ask({ do: 'apply', objects: [...world.objects, { apiVersion: 'v1', kind: 'Node', metadata: { name: nodeName, labels: { 'topology.kubernetes.io/zone': 'zone-a' } } }] });
     await node.ask({
       do: 'proxy', options: {
-        nodeName, nodeIPs, mode: 'nftables', isOwnedTableVanishing: true, serviceCIDRs, clusterCIDRs: world.config.hasLocalDetector === false ? [] : clusterCIDRs,
+        nodeName, nodeIPs, mode: 'nftables', nftMechanism: this.#mechanism, isOwnedTableVanishing: true, serviceCIDRs, clusterCIDRs: world.config.hasLocalDetector === false ? [] : clusterCIDRs,
         bind: world.config.bind ?? '0.0.0.0', isMasqueradeAll: world.config.isMasqueradeAll ?? false,
         ...(world.config.nodePortAddresses === undefined ? {} : { nodePortAddresses: world.config.nodePortAddresses }),
       },

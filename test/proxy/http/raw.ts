@@ -108,7 +108,7 @@ export async function startRelay(routes: readonly (readonly [string, string, rea
     router: { match: (host, path) => table.find((item) => item.host === host && (item.prefix === '/' || path === item.prefix || path.startsWith(`${item.prefix}/`)))?.route, explainMiss: () => ({ reason: 'no-host-rule', text: 'no rule' }) },
     clock: systemClock, log: silentLog, timeouts, ...more,
   });
-  const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => engine.accept(socket, { scheme: 'http' }));
+  const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => engine.accept(socket, { scheme: 'http', isPaused: true }));
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
   return { port: (server.address() as net.AddressInfo).port, engine, server, close: async () => { server.close(); for (const { route } of table) route.backend.close(); await engine.close(0); } };
 }
