@@ -1,7 +1,11 @@
 // `netloom kubeconfig` and `netloom token create`: the credentials that people and nodes need next.
 
+import { createHash, X509Certificate } from 'node:crypto';
+import { systemClock } from '../api/clock.ts';
 import { NetloomError } from '../api/errors.ts';
-import { defaultKubeconfigPath, mergeKubeconfig, readKubeconfig } from '../api/kubeconfig.ts';
+import { defaultKubeconfigPath, mergeKubeconfig, readKubeconfig, transportOptions } from '../api/kubeconfig.ts';
+import { resources } from '../api/resources.ts';
+import { makeJoinToken } from '../control/server/auth/bootstrap-tokens.ts';
 import { readFileSync } from 'node:fs';
 import { clientOf, requireInstance } from './instance.ts';
 import { print, say } from './output.ts';
@@ -24,7 +28,10 @@ export async function token(verb: string, flags: Record<string, unknown>): Promi
   const info = requireInstance(String(flags['dataDir']));
   const client = clientOf(info);
   try {
-    const answer = await client.raw<{ status?: { token?: string } }>('POST', '/apis/netloom.dev/v1/jointokens', { apiVersion: 'netloom.dev/v1', kind: 'JoinToken', metadata: {} });
-    print(answer.status?.token ?? '');
+    const caPem = transportOptions(info.kubeconfig).caPem ?? '';
+    const { token: made, secret } = makeJoinToken(createHash('sha256').update(new X509Certificate(caPem).raw).digest('hex'), systemClock);
+    await client.create(resources.secrets, 'kube-system', secret);
+    print(made.token);
+    say(`--  valid until ${made.expiresAt}: netloom node --server https://THIS-HOST:${info.api?.port ?? 6443} --token TOKEN`);
   } finally { await client.transport.close(); }
 }

@@ -16,7 +16,7 @@ import type { IngressController } from '../ingress/controller.ts';
 import type { Proxier } from '../proxy/proxier.ts';
 import type { Health } from './admin.ts';
 import type { Listener } from './instance.ts';
-import { connectNode, type NodeCredentials } from './join.ts';
+import { adoptCluster, connectNode, type NodeCredentials } from './join.ts';
 import type { Settings } from './settings.ts';
 
 /** One started part: how long it took to start, and how it is asked and stopped. */
@@ -122,6 +122,7 @@ export class Stack {
       ? httpTransport(this.#credentials?.transport ?? { server: '' })
       : this.control.transport({ user: `system:node:${settings.nodeName}`, groups: ['system:nodes', 'system:masters', 'system:authenticated'] });
     const client = new ApiClient(transport, { userAgent: `netloom/${settings.nodeName}` });
+    if (this.#credentials !== undefined) await adoptCluster(settings, this.#credentials, client);
     const informers = new SharedInformers(client, { clock, log });
     const view = new ServiceView(informers, { nodeName: settings.nodeName });
     this.client = client;

@@ -3,6 +3,8 @@
 // requests finish, then controllers, listener, store.
 
 import { chmodSync, mkdirSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Registry as MetricsRegistry } from 'prom-client';
 import { parseIP } from '../api/address.ts';
@@ -43,6 +45,7 @@ import { WatchSet } from './server/verbs/watch-set.ts';
 import { sharedKeys } from './shared-keys.ts';
 import type { ControlPlane, Identity, NodeCredentials } from './start.ts';
 import { openStorage } from './storage/open.ts';
+import { makeBackup } from './storage/sqlite/copies.ts';
 import { follow } from './storage/follow.ts';
 import type { Storage } from './storage/store.ts';
 
@@ -134,7 +137,7 @@ export class ControlPlaneRunner implements ControlPlane {
     const audit = new Audit(config.auditLog, clock, log);
     const paths = new Paths({
       registry, caPem: certificates.serverAuthority.certPem, tokenKeys: () => accounts.keys(), tokenIssuer, metrics: async () => (await import('./metrics.ts')).renderMetrics(this),
-      healthChecks: this.#healthChecks(storage), join: joinHandler(certificates, storage, config),
+      healthChecks: this.#healthChecks(storage), join: joinHandler(certificates, storage, config), backup: () => backupBytes(storage),
     });
     const names = this.#names();
     // Loaded at the first use: http-proxy and what it brings are not needed by most.
@@ -258,6 +261,15 @@ export class ControlPlaneRunner implements ControlPlane {
     await storage.close();
     this.#running = undefined;
   }
+}
+
+/** The bytes of a backup, made beside the system's other temporary files in a folder of its own that only we may read. */
+async function backupBytes(storage: Storage): Promise<Buffer> {
+  const folder = await mkdtemp(join(tmpdir(), 'netloom-backup-'));
+  try {
+    await makeBackup(join(folder, 'store.db'), storage);
+    return await readFile(join(folder, 'store.db'));
+  } finally { await rm(folder, { recursive: true, force: true }); }
 }
 
 /** Names that may stand in a Host header: ours, and any address literal, which no foreign DNS name can pose as. */

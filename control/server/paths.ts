@@ -24,6 +24,8 @@ export interface PathsOptions {
   metrics: () => Promise<string>;
   /** POST /netloom/v1/join. */
   join: (exchange: Exchange) => Promise<object>;
+  /** GET /netloom/v1/backup: a verified copy of the store as one file. Administrators only, by the rules of the authorizer. */
+  backup: () => Promise<Buffer>;
 }
 
 const publicPaths = new Set(['/healthz', '/livez', '/readyz', '/version', '/cacerts']);
@@ -56,6 +58,7 @@ export class Paths {
       '/.well-known/openid-configuration': json(() => ({
         issuer: options.tokenIssuer, jwks_uri: `${options.tokenIssuer}/openid/v1/jwks`, response_types_supported: ['id_token'], subject_types_supported: ['public'], id_token_signing_alg_values_supported: ['ES256'],
       })),
+      '/netloom/v1/backup': async (exchange) => { sendText({ exchange, warnings: [] }, 200, await options.backup(), 'application/vnd.sqlite3'); },
       '/metrics': async (exchange) => { sendText({ exchange, warnings: [] }, 200, await options.metrics(), 'text/plain; version=0.0.4; charset=utf-8'); },
     };
   }

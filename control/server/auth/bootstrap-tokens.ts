@@ -26,18 +26,7 @@ export class BootstrapTokens {
     this.#clock = clock;
   }
 
-  /** The Secret of a new token and the text to hand out; 128 bits of secret, valid for `lifeMs`. */
-  make(caHash: string, lifeMs: number = joinTokenLifeMs): { token: JoinToken; secret: KubeObject } {
-    const id = randomBytes(3).toString('hex');
-    const half = randomBytes(32).toString('hex');
-    const expiresAt = formatTime(this.#clock.nowMs() + lifeMs);
-    const encode = (text: string): string => Buffer.from(text).toString('base64');
-    const secret: Secret = {
-      apiVersion: 'v1', kind: 'Secret', metadata: { name: `${namePrefix}${id}`, namespace }, type: secretType,
-      data: { 'token-id': encode(id), 'token-secret-sha256': encode(hashOf(half)), expiration: encode(expiresAt), 'usage-bootstrap-authentication': encode('true'), description: encode('joins a node') },
-    };
-    return { token: { id, token: `${id}.${half}.${caHash}`, expiresAt }, secret };
-  }
+  make(caHash: string, lifeMs: number = joinTokenLifeMs): { token: JoinToken; secret: KubeObject } { return makeJoinToken(caHash, this.#clock, lifeMs); }
 
   /** The identity behind a token; undefined when there is none, it is over, or it does not match. */
   userOf(token: string): UserInfo | undefined {
@@ -56,6 +45,19 @@ export class BootstrapTokens {
     const extra = field('auth-extra-groups').split(',').filter((name) => name.startsWith(`${groupBootstrappers}:`));
     return { username: `system:bootstrap:${id}`, groups: [groupBootstrappers, ...extra, groupAuthenticated], method: 'bootstrapToken' };
   }
+}
+
+/** The Secret of a new token and the text to hand out; 256 bits of secret, valid for `lifeMs`. */
+export function makeJoinToken(caHash: string, clock: Clock, lifeMs: number = joinTokenLifeMs): { token: JoinToken; secret: KubeObject } {
+  const id = randomBytes(3).toString('hex');
+  const half = randomBytes(32).toString('hex');
+  const expiresAt = formatTime(clock.nowMs() + lifeMs);
+  const encode = (text: string): string => Buffer.from(text).toString('base64');
+  const secret: Secret = {
+    apiVersion: 'v1', kind: 'Secret', metadata: { name: `${namePrefix}${id}`, namespace }, type: secretType,
+    data: { 'token-id': encode(id), 'token-secret-sha256': encode(hashOf(half)), expiration: encode(expiresAt), 'usage-bootstrap-authentication': encode('true'), description: encode('joins a node') },
+  };
+  return { token: { id, token: `${id}.${half}.${caHash}`, expiresAt }, secret };
 }
 
 function hashOf(text: string): string { return createHash('sha256').update(text).digest('hex'); }
