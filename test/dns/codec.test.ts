@@ -26,6 +26,12 @@ function makeRandom(start: number): () => number {
   };
 }
 
+function timeOf(work: () => void): number {
+  const started = performance.now();
+  work();
+  return performance.now() - started;
+}
+
 const context: ReplyContext = { limit: 1_232, isRecursive: true, rotation: 1, cookie: undefined, keepaliveUnits: 0, paddingBlock: 0, soa: undefined, error: undefined, ageSeconds: 0, fixedTtlSeconds: 0 };
 const labels = fc.array(fc.stringMatching(/^[a-z0-9_-]{1,20}$/), { minLength: 1, maxLength: 8 });
 
@@ -109,7 +115,7 @@ describe('fuzz', () => {
     const query = new Query();
     const seeds = [queryBytes('web.shop.svc.cluster.local', 1), queryBytes('_http._tcp.web.shop.svc.cluster.local', 33, { udpSize: 4_096 }), queryBytes('a.b', 255, { edns: Buffer.from([0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]) })];
     const builder = new AnswerBuilder();
-    let worstMs = 0;
+    const slow: Buffer[] = [];
     let okCount = 0;
     for (let round = 0; round < rounds; round++) {
       let packet: Buffer = Buffer.from(seeds[round % seeds.length] ?? Buffer.alloc(0));
@@ -124,11 +130,11 @@ describe('fuzz', () => {
       }
       const started = performance.now();
       const verdict = parseQuery(packet, packet.length, query);
+      if (performance.now() - started > 1) slow.push(packet);
       if (verdict === queryOk) {
         builder.begin(query.key);
         builder.addAddress(query.key, 5, Uint8Array.of(1, 2, 3, 4));
         const reply = renderReply(packet, query, builder.finish(16), context);
-        worstMs = round < 200 ? 0 : Math.max(worstMs, performance.now() - started);
         const seen = decode(reply);
         expect(seen.question?.rawName).toBe(packet.subarray(12, 12 + query.nameLength).toString('hex'));
         okCount += 1;
@@ -136,7 +142,8 @@ describe('fuzz', () => {
       skipName(packet, packet.length, Math.min(12, packet.length));
     }
     expect(okCount).toBeGreaterThan(rounds / 20);
-    expect(worstMs).toBeLessThan(50);
+    // A pause of the machine hits any packet once; a packet that costs much does so each time.
+    for (const packet of slow) expect(Math.min(...Array.from({ length: 5 }, () => timeOf(() => parseQuery(packet, packet.length, query)))), packet.toString('hex')).toBeLessThan(1);
   });
 
   test(`${rounds / 2} mutated upstream replies: an answer or a refusal, never a throw; what is kept can be served`, () => {

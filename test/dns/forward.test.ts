@@ -240,6 +240,28 @@ describe('trouble', () => {
     expect((await ask(off, 'evil.test')).answers.length).toBe(1);
   });
 
+  test('a flood of names at a silent upstream: the excess is refused, cluster names go on, nothing stays behind', async () => {
+    const upstream = await upstreamWith();
+    upstream.isSilent = true;
+    const running = await serve([upstream]);
+    const socket = createSocket('udp4');
+    const codes = new Map<number, number>();
+    socket.on('message', (message) => { const code = (message[3] ?? 0) & 15; codes.set(code, (codes.get(code) ?? 0) + 1); });
+    await new Promise<void>((resolve) => { socket.bind(0, '127.0.0.1', resolve); });
+    let worstMs = 0;
+    for (let burst = 0; burst < 20; burst++) {
+      for (let index = 0; index < 100; index++) socket.send(queryBytes(`x${burst}-${index}.flood.test`, 1, { id: index }), running.port, '127.0.0.1');
+      const started = performance.now();
+      expect((await ask(running, 'shop.svc.cluster.local')).rcode).toBe(0);
+      worstMs = Math.max(worstMs, performance.now() - started);
+    }
+    expect(worstMs).toBeLessThan(200);
+    await until(() => (codes.get(5) ?? 0) >= 1_000);
+    expect(upstream.asked.filter((name) => name.includes('flood')).length).toBeLessThanOrEqual(400);
+    await until(() => [...codes.values()].reduce((sum, count) => sum + count, 0) >= 1_990, 8_000);
+    socket.close();
+  });
+
   test('an upstream that leads back here is dropped; the other one goes on serving', async () => {
     const good = await upstreamWith();
     // A relay that hands every query to the server under test, as a stub resolver on the host would.
