@@ -76,7 +76,7 @@ class IngressWorker {
     const onFailure = (): void => { observer.values[total.handshakeFailures] = observer.values[total.handshakeFailures]! + 1; };
     const tlsServer = this.#tlsServer = createTlsServer(this.#certificates, { ticketKeys: options.sessionTicketKeys, handshakeTimeoutMs }, (socket, serverName) => this.#acceptTls(engine, socket, serverName), onFailure);
     if (this.#default !== undefined) this.#setDefault(this.#default);
-    const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => engine.accept(socket, { scheme: 'http' }));
+    const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => engine.accept(socket, { scheme: 'http', isPaused: true }));
     const isProxied = options.isProxyProtocolOn;
     try {
       const httpPort = await this.#bind(isProxied ? this.#proxied((socket, peerIP, first) => engine.accept(socket, { scheme: 'http', first, ...(peerIP === undefined ? {} : { peerIP }) })) : server, message.bind, message.httpPort);

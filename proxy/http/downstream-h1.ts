@@ -18,6 +18,7 @@ const stateHead = 0, stateBody = 1, stateWait = 2, stateTunnel = 3, stateLinger 
 const heldBytesMax = 65_536;
 /** Answers up to this size go out as one string with their head. */
 const smallBodyBytes = 4_096;
+const http2Preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
 const lingerMs = 2_000;
 const halfCloseGraceMs = 500;
 
@@ -45,6 +46,7 @@ export class DownstreamH1 implements Downstream {
   #isStalled = false;
   #lastHostText = '';
   #isFeeding = false;
+  #onTunnelBytes: ((bytes: Buffer) => void) | undefined;
 
   constructor(engine: HttpEngine, socket: net.Socket, peer: PeerInfo) {
     this.#engine = engine;
@@ -60,11 +62,27 @@ export class DownstreamH1 implements Downstream {
   get isIdle(): boolean { return this.#state === stateHead && !this.#isHeadBegun; }
   get isTunnel(): boolean { return this.#state === stateTunnel; }
 
+  /** Takes bytes of a shared buffer, valid during the call only. The usual case, one whole head without a body, copies nothing. */
+  onShared(bytes: Buffer, count: number): boolean {
+    if (this.#state === stateHead && this.#held === undefined) {
+      const { head } = this.#exchange;
+      const result = parseRequestHead(bytes, 0, count, head, this.#engine.headLimits, this.#peer.isTrusted);
+      if (result === headComplete && head.end === count && !head.isChunked && head.contentLength <= 0) {
+        this.#isHeadBegun = false;
+        this.#takeRequest(bytes, count);
+        return true;
+      }
+    }
+    this.onBytes(Buffer.from(bytes.subarray(0, count)));
+    return true;
+  }
+
   /** Takes bytes from the client. They must stay valid after the call. */
   onBytes(bytes: Buffer): void {
     if (this.#state === stateHead) { this.#feedHead(bytes); return; }
     if (this.#state === stateBody) { this.#feedBody(bytes); return; }
     if (this.#state === stateWait) this.#hold(bytes);
+    else if (this.#state === stateTunnel) this.#onTunnelBytes?.(bytes);
   }
 
   #hold(bytes: Buffer): void {
@@ -96,18 +114,26 @@ export class DownstreamH1 implements Downstream {
       return;
     }
     if (result !== headComplete) {
-      if (result === 505 && this.#requestCount === 0 && this.onPreface !== undefined && bytes.latin1Slice(0, 16) === 'PRI * HTTP/2.0\r\n') {
-        this.#state = stateClosed;
-        engine.deadlines.stop(this.#deadline);
-        this.onPreface(bytes);
-      } else this.#refuse(result);
+      if (result === 505 && this.#requestCount === 0 && this.#takePreface(bytes)) return;
+      this.#refuse(result);
       return;
     }
     this.#isHeadBegun = false;
-    this.#takeRequest(bytes);
+    this.#takeRequest(bytes, bytes.length);
   }
 
-  #takeRequest(bytes: Buffer): void {
+  /** Whether the bytes are, or may still become, the HTTP/2 preface. */
+  #takePreface(bytes: Buffer): boolean {
+    const start = bytes.latin1Slice(0, http2Preface.length);
+    if (this.onPreface === undefined || !http2Preface.startsWith(start)) return false;
+    if (start.length < http2Preface.length) { this.#held = bytes; return true; }
+    this.#state = stateClosed;
+    this.#engine.deadlines.stop(this.#deadline);
+    this.onPreface(bytes);
+    return true;
+  }
+
+  #takeRequest(bytes: Buffer, length: number): void {
     const engine = this.#engine;
     const exchange = this.#exchange;
     const { head } = exchange;
@@ -122,7 +148,7 @@ export class DownstreamH1 implements Downstream {
     engine.deadlines.stop(this.#deadline);
     if (!hasBody) {
       this.#state = stateWait;
-      if (head.end < bytes.length) this.#hold(bytes.subarray(head.end));
+      if (head.end < length) this.#hold(bytes.subarray(head.end));
       exchange.dispatch();
       return;
     }
@@ -318,7 +344,7 @@ export class DownstreamH1 implements Downstream {
     const held = this.#held;
     this.#held = undefined;
     this.socket.write(`${text}\r\n`, 'latin1');
-    runTunnel(this.#engine, this.socket, upstream, early, held, () => {
+    this.#onTunnelBytes = runTunnel(this.#engine, this.socket, upstream, early, held, () => {
       this.#state = stateClosed;
       this.#exchange.finishTunnel();
     });

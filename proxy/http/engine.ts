@@ -11,6 +11,7 @@
 import type net from 'node:net';
 import type { Clock } from '../../api/clock.ts';
 import type { Log } from '../../api/log.ts';
+import { adoptSocket } from './adopt-socket.ts';
 import { Answers } from './answers.ts';
 import { Deadlines } from './deadlines.ts';
 import { DownstreamH1 } from './downstream-h1.ts';
@@ -54,6 +55,8 @@ export interface AcceptOptions {
   scheme: 'http' | 'https'; alpn?: string; serverName?: string | undefined; misdirected?: ((host: string) => boolean) | undefined; clientCertificate?: ClientCertificate | undefined;
   /** Bytes already read, and what a PROXY protocol header said. */
   first?: Buffer; peerIP?: string; localPort?: number;
+  /** The listener has `pauseOnConnect`: nothing was read yet, so the socket can be given the shared read buffer. */
+  isPaused?: boolean;
 }
 
 /** What the engine may ask of any open connection. */
@@ -78,6 +81,7 @@ export interface Observer {
 }
 
 const noObserver: Observer = Object.freeze({ done() {}, retried() {}, gauge() {}, limited() {} });
+const hexPairs: readonly string[] = Array.from({ length: 256 }, (_, value) => value.toString(16).padStart(2, '0'));
 const retryBudgetMax = 50;
 const retryPerRequest = 0.2;
 const defaultRetry: { triesMax: number; retryOn: RetryRules } = Object.freeze({
@@ -110,6 +114,8 @@ export class HttpEngine {
   #dateAtMs = -Infinity;
   #requestCounter = 0;
   readonly #requestPrefix: string;
+  #requestBlock = 0;
+  #requestStem: string;
   #whenIdle: PromiseWithResolvers<void> | undefined;
 
   constructor(options: HttpEngineOptions) {
@@ -125,6 +131,7 @@ export class HttpEngine {
     this.headLimits.fieldCountMax = Math.min(120, this.headLimits.fieldCountMax);
     this.requestsPerConnectionMax = options.requestsPerConnectionMax ?? 10_000;
     this.#requestPrefix = Array.from({ length: 20 }, () => Math.floor(this.random() * 16).toString(16)).join('');
+    this.#requestStem = `${this.#requestPrefix}10000000`;
     this.nowMs();
   }
 
@@ -135,7 +142,12 @@ export class HttpEngine {
   /** 32 hex digits, unique per worker and request. */
   nextRequestID(): string {
     this.#requestCounter += 1;
-    return this.#requestPrefix + (0x1000_0000_0000 + this.#requestCounter).toString(16);
+    if (this.#requestCounter >= 0x10000) {
+      this.#requestCounter = 0;
+      this.#requestBlock += 1;
+      this.#requestStem = this.#requestPrefix + (0x1000_0000 + this.#requestBlock).toString(16);
+    }
+    return this.#requestStem + hexPairs[this.#requestCounter >> 8]! + hexPairs[this.#requestCounter & 255]!;
   }
 
   /** A Date field line, made once a second. */
@@ -148,29 +160,44 @@ export class HttpEngine {
   }
 
   /** Serves one accepted socket until it closes: HTTP/1.1, or HTTP/2 when ALPN or the client's first bytes say so. */
-  accept(socket: net.Socket, options: AcceptOptions): void {
-    const ip = options.peerIP ?? plainIP(socket.remoteAddress ?? '');
-    socket.on('error', () => {});
-    if (!this.#admit(ip)) { socket.destroy(); return; }
-    const peer = makePeer(ip, options, options.localPort ?? socket.localPort ?? 0, this.#options.isTrusted?.(ip) ?? false);
+  accept(accepted: net.Socket, options: AcceptOptions): void {
+    const ip = options.peerIP ?? plainIP(accepted.remoteAddress ?? '');
+    accepted.on('error', () => {});
+    if (!this.#admit(ip)) { accepted.destroy(); return; }
+    const peer = makePeer(ip, options, options.localPort ?? accepted.localPort ?? 0, this.#options.isTrusted?.(ip) ?? false);
     const slot: ConnectionSlot = { connection: undefined };
     this.#connections.add(slot);
     this.observer.gauge('connections', 1);
-    socket.on('close', () => this.#leave(slot, ip));
-    if (options.alpn === 'h2') { slot.connection = serveH2(this, socket, peer); return; }
-    const connection = new DownstreamH1(this, socket, peer);
+    if (options.alpn === 'h2') {
+      accepted.on('close', () => this.#leave(slot, ip));
+      slot.connection = serveH2(this, accepted, peer);
+      return;
+    }
+    let connection: DownstreamH1 | undefined;
+    const adopted = options.isPaused === true ? adoptSocket(accepted, (count, bytes) => connection === undefined || connection.onShared(bytes, count)) : undefined;
+    const socket = adopted ?? accepted;
+    connection = new DownstreamH1(this, socket, peer);
     slot.connection = connection;
+    socket.on('close', () => this.#leave(slot, ip));
+    this.#wire(socket, connection, slot, peer, adopted === undefined);
+    if (options.first !== undefined && options.first.length > 0) connection.onBytes(options.first);
+    if (options.isPaused === true) socket.resume();
+  }
+
+  #wire(socket: net.Socket, connection: DownstreamH1, slot: ConnectionSlot, peer: PeerInfo, hasDataEvents: boolean): void {
+    const onDrain = (): void => connection.onDrain();
+    const onEnd = (): void => connection.onEnd();
     connection.onPreface = (bytes) => {
       for (const event of ['data', 'drain', 'end']) socket.removeAllListeners(event);
       socket.pause();
       socket.unshift(bytes);
       slot.connection = serveH2(this, socket, peer);
     };
-    socket.on('data', (bytes: Buffer) => connection.onBytes(bytes));
-    socket.on('drain', () => connection.onDrain());
-    socket.on('end', () => connection.onEnd());
+    socket.on('error', () => {});
+    if (hasDataEvents) socket.on('data', (bytes: Buffer) => connection.onBytes(bytes));
+    socket.on('drain', onDrain);
+    socket.on('end', onEnd);
     socket.on('close', () => connection.onClose());
-    if (options.first !== undefined && options.first.length > 0) connection.onBytes(options.first);
   }
 
   #admit(ip: string): boolean {

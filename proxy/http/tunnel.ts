@@ -7,9 +7,9 @@ import type { HttpEngine } from './engine.ts';
 import type { Upstream } from './exchange.ts';
 import { UpstreamH1 } from './upstream-h1.ts';
 
-/** Joins both sockets until both directions have ended; then calls `onDone` once. */
-export function runTunnel(engine: HttpEngine, client: Duplex, upstream: Upstream, early: Buffer, held: Buffer | undefined, onDone: () => void): void {
-  if (!(upstream instanceof UpstreamH1)) { upstream.close(); client.destroy(); onDone(); return; }
+/** Joins both sockets until both directions have ended; then calls `onDone` once. Returns what takes the client's bytes when they do not come as 'data' events. */
+export function runTunnel(engine: HttpEngine, client: Duplex, upstream: Upstream, early: Buffer, held: Buffer | undefined, onDone: () => void): ((bytes: Buffer) => void) | undefined {
+  if (!(upstream instanceof UpstreamH1)) { upstream.close(); client.destroy(); onDone(); return undefined; }
   const server = upstream.socket;
   let isDone = false;
   const finish = (): void => {
@@ -32,8 +32,9 @@ export function runTunnel(engine: HttpEngine, client: Duplex, upstream: Upstream
     if (!client.write(Buffer.from(bytes.subarray(0, count)))) server.pause();
     return true;
   });
+  const onClientBytes = (bytes: Buffer): void => { touch(); if (!server.write(bytes)) client.pause(); };
   client.removeAllListeners('data');
-  client.on('data', (bytes: Buffer) => { touch(); if (!server.write(bytes)) client.pause(); });
+  client.on('data', onClientBytes);
   client.on('drain', () => server.resume());
   server.on('drain', () => client.resume());
   client.on('end', () => server.end());
@@ -41,4 +42,5 @@ export function runTunnel(engine: HttpEngine, client: Duplex, upstream: Upstream
   client.on('close', finish);
   server.on('close', finish);
   client.resume();
+  return onClientBytes;
 }

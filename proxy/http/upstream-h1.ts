@@ -65,7 +65,10 @@ export class UpstreamH1 implements Upstream {
       });
       this.socket.on('connect', () => this.#onConnect());
     }
-    this.socket.on('drain', () => { this.#exchange?.down.resumeRequest(); });
+    this.socket.on('drain', () => {
+      if (!this.#isRequestWhole && this.#state === stateHead && this.isConnected) engine.deadlines.stop(this.#deadline);
+      this.#exchange?.down.resumeRequest();
+    });
     this.socket.on('error', () => {});
     this.socket.on('end', () => this.#onEnd());
     this.socket.on('close', () => this.#onClose());
@@ -83,24 +86,31 @@ export class UpstreamH1 implements Upstream {
     this.socket.write(exchange.requestText, 'latin1');
     const timeouts = exchange.route?.timeouts;
     const { connectMs, responseMs } = this.#engine.timeouts;
-    this.#engine.deadlines.start(this.#deadline, this.isConnected ? (timeouts?.responseMs ?? responseMs) : (timeouts?.connectMs ?? connectMs), nowMs);
+    if (!this.isConnected) this.#engine.deadlines.start(this.#deadline, timeouts?.connectMs ?? connectMs, nowMs);
+    else if (this.#isRequestWhole) this.#engine.deadlines.start(this.#deadline, timeouts?.responseMs ?? responseMs, nowMs);
   }
 
   writeBody(bytes: Buffer, start: number, end: number, isOwned: boolean): boolean {
     if (this.#state === stateClosed || start === end) return true;
     const span = isOwned ? bytes.subarray(start, end) : Buffer.from(bytes.subarray(start, end));
-    if (this.isConnected) this.#restartResponseDeadline();
-    if (!this.#isChunkedRequest) return this.socket.write(span);
+    if (!this.#isChunkedRequest) return this.#guardWrite(this.socket.write(span));
     this.socket.cork();
     this.socket.write(`${(end - start).toString(16)}\r\n`, 'latin1');
     this.socket.write(span);
     const isRoomy = this.socket.write('\r\n', 'latin1');
     this.socket.uncork();
+    return this.#guardWrite(isRoomy);
+  }
+
+  /** While the endpoint does not take the body, its time to answer runs; else the client's body timeout decides. */
+  #guardWrite(isRoomy: boolean): boolean {
+    if (!isRoomy && this.isConnected) this.#restartResponseDeadline();
     return isRoomy;
   }
 
   endBody(trailers: string): void {
     this.#isRequestWhole = true;
+    if (this.isConnected) this.#restartResponseDeadline();
     if (this.#isChunkedRequest && this.#state !== stateClosed) this.socket.write(`0\r\n${trailers}\r\n`, 'latin1');
   }
 
@@ -144,7 +154,7 @@ export class UpstreamH1 implements Upstream {
   #onConnect(): void {
     this.isConnected = true;
     if (this.#exchange === undefined) return;
-    this.#restartResponseDeadline();
+    if (this.#isRequestWhole) this.#restartResponseDeadline(); else this.#engine.deadlines.stop(this.#deadline);
     this.#exchange.down.resumeRequest();
   }
 
