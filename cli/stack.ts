@@ -173,7 +173,8 @@ export class Stack {
     const workers = this.#pool?.channel('userspace');
     this.proxier = await this.#part('proxy', onPart, async () => {
       const proxier = new Proxier({
-        view, nodes: informers.nodes, nodeName: settings.nodeName, nodeIPs: settings.nodeIPs, mode: settings.proxyMode, bind: settings.bind,
+        view, nodes: informers.nodes, nodeName: settings.nodeName, nodeIPs: settings.nodeIPs, mode: settings.proxyMode,
+        pods: settings.has.agent ? informers.pods : undefined, isPodRoutingOn: settings.has.agent, bind: settings.bind,
         nodePortAddresses: settings.flags.nodeportAddresses ?? [], serviceCIDRs: settings.serviceCIDRs, podCIDR: settings.nodePodCIDR, clusterCIDR: settings.podCIDR,
         ...(workers === undefined ? {} : { workers }), client, clock: this.clock, log: this.log.with({ component: 'proxy' }),
         isOwnedTableVanishing: settings.kind === 'up',
@@ -196,7 +197,7 @@ export class Stack {
         view, namespaces: informers.namespaces, pods: settings.dnsPods === 'disabled' ? undefined : informers.pods, clusterDomain: settings.clusterDomain,
         listen: [{ address: settings.bind, port: settings.dnsPort }, ...(inside === undefined ? [] : [inside])],
         upstreams: settings.dnsUpstreams, podsMode: settings.dnsPods, workers: 1, dataDir: settings.dataDir, clock: this.clock, log: this.log.with({ component: 'dns' }),
-        ...(inside === undefined ? {} : { publish: { client, address: inside.address, port: inside.port } }),
+        ...(inside === undefined ? {} : { publish: { client, address: inside.address, port: inside.port, nodeName: settings.nodeName } }),
       });
       await dns.start();
       return dns;
