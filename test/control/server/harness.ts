@@ -63,8 +63,8 @@ export class World {
 export interface KubectlOptions { stdin?: string; env?: Record<string, string>; kubeconfig?: string; timeoutMs?: number; binary?: string }
 export interface KubectlResult { code: number; out: string; err: string; all: string }
 
-/** Splits words at blanks, except inside single quotes. */
-export function words(text: string): string[] { return [...text.matchAll(/'([^']*)'|(\S+)/g)].map((match) => match[1] ?? match[2] ?? ''); }
+/** Splits words at blanks, except inside single quotes, which are dropped. */
+export function words(text: string): string[] { return [...text.matchAll(/(?:'[^']*'|[^\s'])+/g)].map((match) => match[0].replaceAll("'", '')); }
 
 export function kubectl(kubeconfig: string, home: string, args: string | readonly string[], options: KubectlOptions = {}): Promise<KubectlResult> {
   const list = typeof args === 'string' ? words(args) : [...args];

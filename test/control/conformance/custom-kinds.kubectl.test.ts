@@ -1,0 +1,44 @@
+// Custom kinds through real kubectl: install, use, scale, remove.
+
+import { afterAll, beforeAll, describe } from 'vitest';
+import { bind, startConformanceWorld } from './rows.ts';
+import type { World } from '../server/harness.ts';
+
+let world: World;
+beforeAll(async () => { world = await startConformanceWorld(); });
+afterAll(() => world.stop());
+const { rows } = bind(() => world);
+
+describe('custom kinds', () => {
+  const crd = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: boats.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: boats, singular: boat, kind: Boat, shortNames: [bt], categories: [all]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources: {status: {}, scale: {specReplicasPath: .spec.crew, statusReplicasPath: .status.crew}}
+    additionalPrinterColumns: [{name: Length, type: integer, jsonPath: .spec.length}, {name: Ready, type: string, jsonPath: '.status.conditions[?(@.type=="Ready")].status'}]
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            required: [length]
+            properties: {length: {type: integer, description: metres from bow to stern, minimum: 1}, crew: {type: integer}, color: {type: string, default: white}}
+          status: {type: object, x-kubernetes-preserve-unknown-fields: true}
+`;
+  const boat = 'apiVersion: example.com/v1\nkind: Boat\nmetadata: {name: b}\nspec: {length: 7}\n';
+  rows('install, use by short name, explain, scale, status, columns, remove', [
+    ['apply -f -', 'created', crd], ['wait --for=condition=Established crd/boats.example.com --timeout=5s', 'condition met'], ['apply -f -', 'boat.example.com/b created', boat], ['get bt', /NAME +LENGTH +READY\nb +7/],
+    ['get all', 'boat.example.com/b'], ['explain boat.spec.length', 'metres from bow to stern'], ['scale boat b --replicas=3', 'scaled'], [`patch boat b --subresource=status --type=merge -p '{"status":{"conditions":[{"type":"Ready","status":"True"}]}}'`, 'patched'],
+    ['get bt b', /b +7 +True/], ['wait --for=condition=Ready boat/b --timeout=5s', 'met'], ['!apply -f -', /spec\.length: Invalid value: 0/, boat.replace('length: 7', 'length: 0')], ['!apply -f -', 'unknown field', boat.replace('length: 7', 'length: 7, sails: 2')],
+    ['get boat b -o jsonpath={.spec.color}', 'white'], ['apply --server-side -f -', 'serverside-applied', boat], ['delete crd boats.example.com', 'deleted'], ['!get boats', /NotFound|resource type/],
+  ]);
+});
