@@ -147,7 +147,8 @@ function hintsFor(service: ServiceZone | undefined, input: ExplainInput): string
       hints.push(`endpoint ${endpoint.addresses[0] ?? '?'}${pod} is ${terminating === true ? 'terminating' : 'not ready'}`);
     }
   }
-  return [`${readyCount} of ${service.records.endpointCount} endpoints ready in ${info?.slices.size ?? 0} EndpointSlices`, ...hints.slice(0, 10)];
+  const sliceCount = info?.slices.size ?? 0;
+  return [`${readyCount} of ${service.records.endpointCount} endpoints ready in ${sliceCount} EndpointSlice${sliceCount === 1 ? '' : 's'}`, ...hints.slice(0, 10)];
 }
 
 function adviceFor(input: ExplainInput, tried: readonly ExplainedName[], domain: string): string[] {

@@ -13,6 +13,7 @@ import { hostOf, type ServiceZone, type Zone } from './zone.ts';
 /** Version of the Kubernetes DNS schema that `dns-version` announces. */
 export const schemaVersion = '1.1.0';
 const schemaTtlSeconds = 28_800;
+const dnsPort = 53;
 
 /** What the compiled records mean for the rest of the reply. */
 export type Outcome =
@@ -182,6 +183,8 @@ export function nameServers(zone: Zone): { target: string; addresses: readonly s
   const found = new Map<string, readonly string[]>();
   for (const ip of zone.options.ownAddresses) {
     for (const { records } of zone.ownersOf(ip)) {
+      // The same address may serve other things: only a Service with the DNS port leads to this server.
+      if (!records.ports.some((item) => item.port === dnsPort)) continue;
       const base = zone.name(records.name, records.namespace, 'svc');
       if (records.kind === 'cluster') found.set(base, records.clusterIPs);
       else for (const endpoint of records.endpoints) if (endpoint[0] === ip) found.set(prefixKey(hostOf(endpoint), base), [ip]);

@@ -278,6 +278,19 @@ describe('kube-dns endpoint', () => {
   });
 });
 
+describe('name servers', () => {
+  test('NS leads to the Services whose DNS port ends here, with glue, and to no other Service on the same address', async () => {
+    const at = (name: string, port: number, ip: string): KubeObject[] => [
+      { kind: 'Service', metadata: { name, namespace: 'shop' }, spec: { clusterIP: ip, clusterIPs: [ip], ports: [{ name: 'x', port }] } } as KubeObject, slice(name, ['10.244.0.1']),
+    ];
+    const running = await serve(makeWorld([namespace, ...at('names', 53, '10.96.0.10'), ...at('api', 443, '10.96.0.1')]), { ownAddresses: ['10.244.0.1'] });
+    const message = await ask(running, 'cluster.local', 2);
+    expect(message.answers.map((rr) => rr.data)).toEqual(['names.shop.svc.cluster.local.']);
+    expect(message.additional.map((rr) => rr.data)).toEqual(['10.96.0.10']);
+    expect(addresses(await ask(running, 'ns.dns.cluster.local'))).toEqual(['10.96.0.10']);
+  });
+});
+
 describe('metrics', () => {
   test('requests by type, responses by code and durations are counted', async () => {
     const running = await serve(makeWorld([namespace, service('web', '10.96.0.5')]));
