@@ -177,7 +177,7 @@ export class Stack {
         pods: settings.has.agent ? informers.pods : undefined, isPodRoutingOn: settings.has.agent, bind: settings.bind,
         nodePortAddresses: settings.flags.nodeportAddresses ?? [], serviceCIDRs: settings.serviceCIDRs, podCIDR: settings.nodePodCIDR, clusterCIDR: settings.podCIDR,
         ...(workers === undefined ? {} : { workers }), client, clock: this.clock, log: this.log.with({ component: 'proxy' }),
-        isOwnedTableVanishing: settings.kind === 'up',
+        isOwnedTableVanishing: settings.kind === 'up', nodeIPs: settings.nodeIPs, isPodRoutingOn: settings.kind === 'node' && settings.podNetwork === 'netns' && settings.has.agent,
       });
       await proxier.start();
       return proxier;
