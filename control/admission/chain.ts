@@ -7,7 +7,7 @@ import { ServiceAllocator } from './service-allocation.ts';
 import type { AllocationConflict } from './service-allocation.ts';
 import { ServiceSync } from './service-sync.ts';
 import { endpointAddressesStep } from './endpoints.ts';
-import { defaultIngressClassStep, podStep } from './fillers.ts';
+import { defaultIngressClassStep, jobStep, podStep } from './fillers.ts';
 import { namespaceLifecycleStep } from './namespaces.ts';
 import { externalIPsStep, loadBalancerStatusStep, selectorWarningStep, serviceAllocationStep } from './services.ts';
 import type { AdmissionContext, AdmissionRequest, AdmissionResult, AdmissionStep, Reservation } from './types.ts';
@@ -32,6 +32,7 @@ export function admissionChain(context: AdmissionContext): Admission {
   const steps: readonly AdmissionStep[] = [
     namespaceLifecycleStep(context),
     podStep(context),
+    jobStep(),
     defaultIngressClassStep(context),
     endpointAddressesStep(context),
     loadBalancerStatusStep(context),

@@ -1,10 +1,10 @@
-// Admission steps that fill in what a cluster-wide setting decides: the default IngressClass, a Pod's ServiceAccount and
-// its tolerations of lost nodes.
+// Admission steps that fill in what the client left to the cluster: the default IngressClass, a Pod's ServiceAccount and
+// its tolerations of lost nodes, a Job's selector.
 // Source: kubernetes plugin/pkg/admission/{network/defaultingressclass,serviceaccount,defaulttolerationseconds}.
 
 import { NetloomError } from '../../api/errors.ts';
 import { annotations } from '../../api/meta.ts';
-import type { Ingress, IngressClass, Pod } from '../../api/types.ts';
+import type { Ingress, IngressClass, KubeObject, LabelSelector, Pod } from '../../api/types.ts';
 import type { AdmissionContext, AdmissionRequest, AdmissionStep } from './types.ts';
 
 /** Pods tolerate a lost node this long before they are evicted. */
@@ -54,3 +54,22 @@ export function podStep(context: AdmissionContext): AdmissionStep {
 }
 
 function firstSet(...values: (string | undefined)[]): string | undefined { return values.find((value) => value !== undefined && value !== ''); }
+
+interface JobObject extends KubeObject { spec?: { manualSelector?: boolean; selector?: LabelSelector; template?: { metadata?: { labels?: Record<string, string> } } } }
+
+/** A Job selects its Pods by its own uid, so that two Jobs never share any. */
+export function jobStep(): AdmissionStep {
+  return {
+    name: 'JobSelector',
+    admit(request: AdmissionRequest): void {
+      const { group, resource } = request.resource;
+      if (request.operation !== 'create' || request.subresource !== '' || group !== 'batch' || resource !== 'jobs') return;
+      const job = request.object as JobObject;
+      if (job.spec?.manualSelector === true || job.spec?.selector !== undefined) return;
+      const { uid = '', name } = job.metadata;
+      const own = { 'batch.kubernetes.io/controller-uid': uid, 'controller-uid': uid, 'batch.kubernetes.io/job-name': name, 'job-name': name };
+      const template = { ...job.spec?.template, metadata: { ...job.spec?.template?.metadata, labels: { ...job.spec?.template?.metadata?.labels, ...own } } };
+      request.object = { ...job, spec: { ...job.spec, selector: { matchLabels: { 'batch.kubernetes.io/controller-uid': uid } }, template } } as JobObject;
+    },
+  };
+}

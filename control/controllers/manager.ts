@@ -25,8 +25,12 @@ import { EvictionController } from './nodes/eviction.ts';
 import { NodeLifecycleController } from './nodes/lifecycle.ts';
 import { PodCidrController } from './nodes/pod-cidrs.ts';
 import { Scheduler } from './nodes/scheduler.ts';
+import { CronJobController } from './workloads/cron-jobs.ts';
+import { DaemonSetController } from './workloads/daemon-sets.ts';
 import { DeploymentController } from './workloads/deployments.ts';
+import { JobController } from './workloads/jobs.ts';
 import { ReplicaSetController } from './workloads/replica-sets.ts';
+import { StatefulSetController } from './workloads/stateful-sets.ts';
 
 export interface ControllersOptions {
   client: ApiClient; informers: SharedInformers; clock: Clock; log: Log;
@@ -125,5 +129,9 @@ function makeControllers(context: ControllerContext, matcher: ServiceMatcher): C
     new GarbageCollector(context),
     new ReplicaSetController(context),
     new DeploymentController(context),
+    new DaemonSetController(context),
+    new StatefulSetController(context),
+    new JobController(context),
+    new CronJobController(context),
   ];
 }
