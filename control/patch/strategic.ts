@@ -48,6 +48,7 @@ function childOf(schema: Schema | undefined, key: string): Schema | undefined {
 
 function mergeField(current: unknown, change: unknown, schema: Schema | undefined, order: unknown): unknown {
   if (change === null) return undefined;
+  if (isRecord(change) && schema?.isReplaced === true) return withoutDirectives(change);
   if (isRecord(change)) return mergeObject(isRecord(current) ? current : {}, change, schema);
   if (!Array.isArray(change)) return change;
   const mergeKey = schema?.mergeKey;

@@ -1,6 +1,6 @@
 // What no published package says about the built-in types: strategic merge keys, server-side apply list and map types.
 // Joined into the schemas by `load`; checked against real kubectl by test/control/schema/merge-facts.kubectl.test.ts.
-// A fact is words: `merge=KEY` (strategic merge by key), `merge` (set of scalars), `retainKeys`, `map=KEY,KEY` (apply: list of
+// A fact is words: `merge=KEY` (strategic merge by key), `merge` (set of scalars), `retainKeys`, `replace` (an object taken whole), `map=KEY,KEY` (apply: list of
 // keyed objects), `set`, `atomic` (apply: the map at this field is one value). A list without a fact is replaced as a whole by both.
 // Source: Kubernetes 1.32 types (patchStrategy, patchMergeKey, listType, listMapKey, mapType, structType markers).
 
@@ -37,6 +37,7 @@ export const fieldFacts: Readonly<Record<string, Readonly<Record<string, string>
   'batch/v1.PodFailurePolicyOnExitCodesRequirement': { values: 'set' },
   'batch/v1.UncountedTerminatedPods': { succeeded: 'set', failed: 'set' },
   'autoscaling/v2.HorizontalPodAutoscalerStatus': { conditions: 'merge=type map=type' },
+  'policy/v1.PodDisruptionBudgetSpec': { selector: 'replace' },
   'policy/v1.PodDisruptionBudgetStatus': { conditions: 'merge=type map=type' },
   'discovery/v1.Endpoint': { addresses: 'set' },
   'certificates/v1.CertificateSigningRequestStatus': { conditions: 'map=type' },

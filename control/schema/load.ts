@@ -103,6 +103,7 @@ function placeFacts(words: string): Partial<Schema> {
     else if (name === 'map') { facts.listType = 'map'; facts.listMapKeys = (value ?? '').split(','); }
     else if (name === 'set') facts.listType = 'set';
     else if (name === 'retainKeys') facts.hasRetainKeys = true;
+    else if (name === 'replace') facts.isReplaced = true;
     else if (name === 'atomic') facts.isAtomic = true;
   }
   return facts;

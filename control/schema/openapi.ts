@@ -23,7 +23,7 @@ export interface OpenApiDocument { readonly json: Buffer; readonly hash: string 
 type Docs = Readonly<Record<string, Readonly<Record<string, string>>>>;
 type Json = Record<string, unknown>;
 /** Raised when the form of the documents changes, so that clients with a cached one fetch again. */
-const formVersion = 1;
+const formVersion = 2;
 
 const hashes = new Map<string, string>();
 const dataHashes = new Map<string, string>();
@@ -171,7 +171,7 @@ function propertyOf(schema: Schema, description: string | undefined, onRef: (nam
     if (schema.listType === 'map') facts['x-kubernetes-list-map-keys'] = schema.listMapKeys;
   } else if (schema.type === 'map' && schema.isAtomic) facts['x-kubernetes-map-type'] = 'atomic';
   if (schema.mergeKey !== undefined && schema.mergeKey !== '') facts['x-kubernetes-patch-merge-key'] = schema.mergeKey;
-  const strategy = [...(schema.mergeKey === undefined ? [] : ['merge']), ...(schema.hasRetainKeys ? ['retainKeys'] : [])].join(',');
+  const strategy = [...(schema.mergeKey === undefined ? [] : ['merge']), ...(schema.hasRetainKeys ? ['retainKeys'] : []), ...(schema.isReplaced ? ['replace'] : [])].join(',');
   if (strategy !== '') facts['x-kubernetes-patch-strategy'] = strategy;
   const shape = shapeOf(schema, onRef);
   // A reference with siblings is ignored by readers of OpenAPI 3.0, so the reference goes into allOf.

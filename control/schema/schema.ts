@@ -52,6 +52,8 @@ export interface Schema {
   /** Strategic merge: key of a mergeable list of objects; '' for a mergeable list of scalars; undefined where the list is replaced. */
   readonly mergeKey: string | undefined;
   readonly hasRetainKeys: boolean;
+  /** Strategic merge: the object is replaced as a whole. */
+  readonly isReplaced: boolean;
   /** Default value: applied by `applySchemaDefaults` in custom resources, used for list keys in built-in kinds. */
   readonly default: unknown;
   readonly rules: ValueRules | undefined;
@@ -60,7 +62,7 @@ export interface Schema {
 /** A schema node with every fact at its neutral value; builders override what they know. */
 export const plainSchema: Schema = Object.freeze({
   type: 'any', name: undefined, properties: undefined, items: undefined, required: [], preservesUnknown: false, isEmbedded: false,
-  isNullable: false, dropsZero: false, listType: 'atomic', listMapKeys: [], isAtomic: false, mergeKey: undefined, hasRetainKeys: false,
+  isNullable: false, dropsZero: false, listType: 'atomic', listMapKeys: [], isAtomic: false, mergeKey: undefined, hasRetainKeys: false, isReplaced: false,
   default: undefined, rules: undefined,
 } satisfies Schema);
 

@@ -58,6 +58,10 @@ describe('everything else', () => {
     expect(strategicMerge({ metadata: { labels: { a: '1' } } }, { metadata: { labels: { $patch: 'replace', c: '3' } } }, service)).toEqual({ metadata: { labels: { c: '3' } } });
     expect(strategicMerge({ metadata: { labels: { a: '1' } } }, { metadata: { labels: { $patch: 'delete' } } }, service)).toEqual({ metadata: {} });
   });
+  test('a field with the strategy replace is taken whole', () => {
+    const budget = schemaFor('policy/v1', 'PodDisruptionBudget');
+    expect(strategicMerge({ spec: { selector: { matchLabels: { a: 'b' } } } }, { spec: { selector: { matchLabels: { c: 'd' } } } }, budget)).toEqual({ spec: { selector: { matchLabels: { c: 'd' } } } });
+  });
   test('directives never reach the object', () => {
     const patch = { spec: { containers: [{ name: 'n', $patch: 'merge', ports: [{ containerPort: 1, $patch: 'delete' }], env: [] }], '$setElementOrder/volumes': [{ name: 'v' }] }, metadata: { '$retainKeys': ['name'], name: 'x' } };
     expect(JSON.stringify(strategicMerge({}, patch, pod))).not.toContain('$');

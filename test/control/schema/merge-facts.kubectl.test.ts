@@ -4,9 +4,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { applyDefaults } from '../../../control/defaults/defaults.ts';
 import { decodeValue } from '../../../control/schema/decode.ts';
-import { kindsOf, packages } from '../../../control/schema/kinds.ts';
+import { apiVersionOf, kindsOf, packages } from '../../../control/schema/kinds.ts';
 import { strategicMerge } from '../../../control/patch/strategic.ts';
-import { schemaFor } from '../../../control/schema/load.ts';
+import { schemaFor, typeSchema } from '../../../control/schema/load.ts';
+import type { Schema } from '../../../control/schema/schema.ts';
 import { hasTool } from '../../lib/command.ts';
 import type { FakeApi } from './fake-api.ts';
 import { startFakeApi } from './fake-api.ts';
@@ -65,6 +66,36 @@ const cases: Case[] = [
   pair('NetworkPolicy', '/apis/networking.k8s.io/v1/namespaces/default/networkpolicies/x', (items) => ({ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata: meta(items), spec: { podSelector: {}, policyTypes: ['Ingress', 'Egress'].slice(0, items), ingress: [{ from: [{ podSelector: {} }] }, {}].slice(0, items) } })),
 ];
 
+/** Kinds that can be applied and that kubectl has types for. */
+function everyKind(): { packageName: string; row: ReturnType<typeof kindsOf>[number] }[] {
+  return packages.filter((name) => name !== 'meta/v1' && name !== 'apiextensions/v1').flatMap((packageName) => kindsOf(packageName).filter((row) => !row.isCreateOnly).map((row) => ({ packageName, row })));
+}
+
+/** A value with every field set and `items` entries in every list and map; objects below `depth` are left out. */
+function filled(schema: Schema | undefined, items: number, depth: number, salt = 0): unknown {
+  if (schema === undefined) return undefined;
+  const indexes = Array.from({ length: items }, (_, index) => index);
+  const inner = (index: number): unknown => filled(schema.items, items, depth - 1, index);
+  switch (schema.type) {
+    case 'object': return depth <= 0 ? undefined : Object.fromEntries([...(schema.properties ?? [])].map(([name, child]) => [name, filled(child, items, depth - 1, salt)]));
+    case 'list': return inner(0) === undefined ? undefined : indexes.map(inner);
+    // kubectl itself cannot patch a map of lists (CertificateSigningRequest.spec.extra).
+    case 'map': return schema.items?.type === 'list' || inner(0) === undefined ? undefined : Object.fromEntries(indexes.map((index) => [`key${index}`, inner(index)]));
+    case 'bool': return true;
+    case 'int32': case 'int64': case 'double': case 'intstr': return salt + 1;
+    case 'time': case 'microtime': return '2026-01-01T00:00:00Z';
+    case 'any': return { a: 1 };
+    default: return `text${salt}`;
+  }
+}
+
+/** Paths at which two patches differ. */
+function differences(a: unknown, b: unknown, path: string): string[] {
+  if (JSON.stringify(a) === JSON.stringify(b)) return [];
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null || Array.isArray(a) !== Array.isArray(b)) return [`${path}: ${JSON.stringify(a)?.slice(0, 80)} is not ${JSON.stringify(b)?.slice(0, 80)}`];
+  return [...new Set([...Object.keys(a), ...Object.keys(b)])].flatMap((key) => differences((a as Json)[key], (b as Json)[key], `${path}.${key}`)).slice(0, 3);
+}
+
 describe.skipIf(!hasTool('kubectl'))('kubectl builds the same patch from our document as from its own types', () => {
   let api: FakeApi;
   beforeAll(async () => { api = await startFakeApi('32'); });
@@ -92,6 +123,37 @@ describe.skipIf(!hasTool('kubectl'))('kubectl builds the same patch from our doc
     const result = applyDefaults(decodeValue(merged).object) as unknown as Json;
     expect(result['spec'] ?? result['ports'] ?? result['secrets']).toEqual(wanted['spec'] ?? wanted['ports'] ?? wanted['secrets']);
     expect((result['metadata'] as Json)['finalizers']).toEqual((wanted['metadata'] as Json)['finalizers']);
+  });
+
+  test('every list and map of every kind: with all fields set and then one item less, both patches are equal', async () => {
+    const wholes = everyKind().map(({ packageName, row }) => {
+      const schema = typeSchema(`${packageName}.${row.kind}`);
+      // A Pod has every type of a Pod template; the workloads need not go down to the last of them again.
+      const depth = row.kind === 'Pod' ? 9 : 6;
+      const path = `${packageName === 'core/v1' ? '/api/v1' : `/apis/${apiVersionOf(packageName)}`}${row.isNamespaced ? '/namespaces/default' : ''}/${row.plural}/x`;
+      const whole = (items: number): Json => ({ ...filled(schema, items, depth) as Json, apiVersion: apiVersionOf(packageName), kind: row.kind, metadata: { name: 'x', ...(row.isNamespaced ? { namespace: 'default' } : {}) } });
+      const before = whole(2);
+      const live = structuredClone(before);
+      live['metadata'] = { ...live['metadata'] as Json, uid: '1', resourceVersion: '7', annotations: { 'kubectl.kubernetes.io/last-applied-configuration': JSON.stringify(before) } };
+      api.objects.set(path, live);
+      return { path, kind: row.kind, after: JSON.stringify(whole(1)) };
+    });
+    const patches: Map<string, Json>[] = [];
+    const failures: string[] = [];
+    for (const edit of [(text: string) => text, withoutStrategicMerge]) {
+      api.editDocument = edit;
+      api.writes.length = 0;
+      for (let index = 0; index < wholes.length; index += 3) await Promise.all(wholes.slice(index, index + 3).map(async ({ kind, path, after }) => {
+        const result = await api.kubectl(['apply', '-f', '-'], after);
+        if (!api.writes.some((entry) => entry.path === path)) failures.push(`${kind}: ${result.stderr.slice(0, 200)}`);
+      }));
+      patches.push(new Map(api.writes.map((entry) => [entry.path, JSON.parse(entry.body.toString()) as Json])));
+    }
+    const [ours, theirs] = patches;
+    expect(failures).toEqual([]);
+    expect(wholes.flatMap(({ path, kind }) => differences(ours?.get(path), theirs?.get(path), kind))).toEqual([]);
+    // Not empty: that many lists were merged by key.
+    expect(JSON.stringify([...theirs?.values() ?? []]).split('$setElementOrder').length).toBeGreaterThan(100);
   });
 
   test('a document without merge keys would give another patch (the comparison above is not empty)', async () => {
