@@ -26,7 +26,7 @@ export function createEventRecorder(options: { client: ApiClient; nodeName: stri
     const now = formatTime(clock.nowMs());
     const event: Event = {
       apiVersion: 'v1', kind: 'Event', metadata: { name: `${name}.${(clock.nowMs() * 1000 + (sequence++ % 1000)).toString(16)}`, namespace },
-      involvedObject: { apiVersion: 'v1', kind: 'Service', name, namespace, ...(uid === undefined ? {} : { uid }), ...(resourceVersion === undefined ? {} : { resourceVersion }) },
+      involvedObject: { apiVersion: 'v1', kind: service.service.kind ?? 'Service', name, namespace, ...(uid === undefined ? {} : { uid }), ...(resourceVersion === undefined ? {} : { resourceVersion }) },
       type, reason, message: message.slice(0, 1024), count: 1, firstTimestamp: now, lastTimestamp: now,
       source: { component: 'netloom-proxy', host: nodeName }, reportingComponent: 'netloom-proxy', reportingInstance: nodeName,
     };

@@ -10,7 +10,7 @@ import type { Informer } from '../api/informer.ts';
 import { labels } from '../api/meta.ts';
 import type { ApiClient } from '../api/client.ts';
 import type { ServiceView } from '../api/services.ts';
-import type { IPFamily, Node } from '../api/types.ts';
+import type { IPFamily, Node, Pod } from '../api/types.ts';
 import type { WorkerChannel } from '../api/workers.ts';
 import type { Backend, PortPlan, ServicePlan } from './backend.ts';
 import type { ProxyConfig, ProxyMode } from './config.ts';
@@ -22,10 +22,12 @@ import type { EventRecorder } from './events.ts';
 import { createEventRecorder } from './events.ts';
 import type { HealthAnswer } from './healthcheck.ts';
 import { ProxyHealth, ServiceHealth } from './healthcheck.ts';
+import { hasHostPorts, hostPortKey, planHostPorts, podKeyOf } from './host-ports.ts';
 import { ProxyMetrics } from './metrics.ts';
 import type { MetricsRegistry, ProxyMetricsSource } from './metrics.ts';
 import type { NftablesEngine } from './nftables/nftables.ts';
 import { planService } from './plan.ts';
+import { PodRoutes } from './pod-routes.ts';
 import { SyncLoop } from './sync-loop.ts';
 import type { NodeTopology } from './topology.ts';
 import { UserspaceBackend } from './userspace/backend.ts';
@@ -37,6 +39,10 @@ const fullSyncPeriodMs = 3_600_000;
 export interface ProxierOptions extends Partial<ProxyConfig> {
   readonly view: ServiceView;
   readonly nodes?: Informer<Node> | undefined;
+  /** For host ports of Pods on this node; none are served without. */
+  readonly pods?: Informer<Pod> | undefined;
+  /** Route to the Pods of other nodes (hosts without a network plug-in). */
+  readonly isPodRoutingOn?: boolean;
   readonly nodeName: string;
   /** Addresses of this node, primary of each family first; default: those of the Node object. */
   readonly nodeIPs?: readonly string[];
@@ -74,6 +80,7 @@ export class Proxier implements ProxyMetricsSource {
   #metrics: ProxyMetrics | undefined;
   #kernel: NftablesEngine | undefined;
   #userspace: UserspaceBackend | undefined;
+  #podRoutes: PodRoutes | undefined;
   #backends: readonly Backend[] = [];
   #mode: Exclude<ProxyMode, 'auto'> = 'nftables';
   #zone: string | undefined;
@@ -113,20 +120,26 @@ export class Proxier implements ProxyMetricsSource {
 
   /** Opens the engines, waits for the first whole view and its sync. */
   async start(): Promise<void> {
-    const { view, nodes } = this.#options;
-    await Promise.all([view.whenSynced(), nodes?.whenSynced()]);
+    const { view, nodes, pods } = this.#options;
+    await Promise.all([view.whenSynced(), nodes?.whenSynced(), pods?.whenSynced()]);
     this.#zone = this.#node().zone;
     await this.#openBackends();
-    this.#stops.push(view.onDirty((key, triggerTimeMs) => {
-      if (!this.#dirty.has(key) || triggerTimeMs !== undefined) this.#dirty.set(key, triggerTimeMs);
-      this.#health.queued();
-      this.#metrics?.queued(this.#options.clock.nowMs());
-      this.#loop.request(false);
+    this.#stops.push(view.onDirty((key, triggerTimeMs) => { this.#mark(key, triggerTimeMs); }));
+    if (pods !== undefined) this.#stops.push(pods.onChange(({ object, old }) => {
+      const { nodeName } = this.#options;
+      if (hasHostPorts(object, nodeName) || (old !== undefined && hasHostPorts(old, nodeName))) this.#mark(hostPortKey(object), undefined);
     }));
     if (nodes !== undefined) this.#stops.push(nodes.onChange(({ key }) => { if (key === this.#options.nodeName) this.#onNode(); }));
     this.#loop.request(true);
     await this.#loop.whenIdle();
     this.#timer = this.#options.clock.every(fullSyncPeriodMs, () => { this.#loop.request(true); });
+  }
+
+  #mark(key: string, triggerTimeMs: number | undefined): void {
+    if (!this.#dirty.has(key) || triggerTimeMs !== undefined) this.#dirty.set(key, triggerTimeMs);
+    this.#health.queued();
+    this.#metrics?.queued(this.#options.clock.nowMs());
+    this.#loop.request(false);
   }
 
   async #openBackends(): Promise<void> {
@@ -145,6 +158,7 @@ export class Proxier implements ProxyMetricsSource {
     this.#userspace = await this.#openUserspace();
     if (this.#userspace !== undefined) backends.push(this.#userspace);
     this.#backends = backends;
+    await this.#openPodRoutes();
     for (const backend of backends) backend.onDrift?.((reason) => { log.warn('rules were changed by somebody else, repairing', { engine: backend.name, reason }); this.#loop.request(true); });
   }
 
@@ -160,6 +174,13 @@ export class Proxier implements ProxyMetricsSource {
     });
     await userspace.start();
     return userspace;
+  }
+
+  async #openPodRoutes(): Promise<void> {
+    const { isPodRoutingOn, nodes, nodeName, clock, log } = this.#options;
+    if (isPodRoutingOn !== true || nodes === undefined || this.#kernel === undefined) return;
+    this.#podRoutes = new PodRoutes({ nodes, nodeName, nodeIPs: this.#nodeIPs(), clusterCIDRs: parseCIDRs('clusterCIDRs', this.#config.clusterCIDRs), clock, log });
+    await this.#podRoutes.start();
   }
 
   async #openKernel(): Promise<NftablesEngine> {
@@ -191,6 +212,7 @@ export class Proxier implements ProxyMetricsSource {
     this.#timer?.cancel();
     await this.#loop.stop();
     this.#serviceHealth.closeAll();
+    await this.#podRoutes?.stop(options.isCleanup ?? false);
     for (const backend of this.#backends) await backend.stop({ isCleanup: options.isCleanup ?? false, drainMs: options.drainMs ?? 10_000 });
   }
 
@@ -205,7 +227,7 @@ export class Proxier implements ProxyMetricsSource {
 
   /** Lines for `netloom status`: engines, mechanism, what is degraded. */
   status(): { mode: string; detail: readonly string[]; failures: Record<string, string> } {
-    return { mode: this.#mode, detail: this.#backends.flatMap((backend) => backend.status().detail), failures: Object.fromEntries(this.#failures) };
+    return { mode: this.#mode, detail: [...this.#backends.flatMap((backend) => backend.status().detail), ...(this.#podRoutes?.status() ?? [])], failures: Object.fromEntries(this.#failures) };
   }
 
   health(): { ok: boolean; detail?: string } {
@@ -218,7 +240,7 @@ export class Proxier implements ProxyMetricsSource {
     const startedMs = clock.monotonicMs();
     const collected = new Map(this.#dirty);
     this.#dirty.clear();
-    const services = this.#plan(isFull ? this.#options.view.keys() : collected.keys());
+    const services = this.#plan(isFull ? this.#allKeys() : collected.keys());
     const failed = new Map<string, string>();
     let operationCount = 0;
     try {
@@ -263,7 +285,17 @@ export class Proxier implements ProxyMetricsSource {
     return plans;
   }
 
+  *#allKeys(): Generator<string> {
+    yield* this.#options.view.keys();
+    for (const pod of this.#options.pods?.store.values() ?? []) if (hasHostPorts(pod, this.#options.nodeName)) yield hostPortKey(pod);
+  }
+
   #planOne(key: string, node: NodeTopology = this.#node()): ServicePlan | undefined {
+    const podKey = podKeyOf(key);
+    if (podKey !== undefined) {
+      const pod = this.#options.pods?.store.get(podKey);
+      return pod === undefined ? undefined : planHostPorts(pod, this.#options.nodeName, this.#families);
+    }
     const info = this.#options.view.get(key);
     return info === undefined ? undefined : planService(info, node, this.#families);
   }
