@@ -50,6 +50,7 @@ export const fieldFacts: Readonly<Record<string, Readonly<Record<string, string>
   'admissionregistration/v1.MutatingWebhookConfiguration': { webhooks: 'merge=name map=name' },
   'admissionregistration/v1.ValidatingWebhookConfiguration': { webhooks: 'merge=name map=name' },
   'admissionregistration/v1.ValidatingAdmissionPolicySpec': { matchConditions: 'merge=name map=name', variables: 'merge=name map=name' },
+  'admissionregistration/v1.ValidatingAdmissionPolicyBindingSpec': { validationActions: 'set' },
   'admissionregistration/v1.ValidatingAdmissionPolicyStatus': { conditions: 'map=type' },
 };
 
@@ -60,6 +61,7 @@ export const atomicTypes: ReadonlySet<string> = new Set([
   'core/v1.NodeSelector', 'core/v1.NodeSelectorTerm', 'core/v1.TopologySelectorTerm', 'core/v1.ScopeSelector', 'core/v1.EndpointAddress', 'core/v1.EndpointPort',
   'discovery/v1.EndpointPort', 'networking/v1.ServiceBackendPort', 'rbac/v1.RoleRef', 'rbac/v1.Subject', 'apiextensions/v1.SelectableField',
   'admissionregistration/v1.MatchResources', 'admissionregistration/v1.NamedRuleWithOperations', 'admissionregistration/v1.ParamKind', 'admissionregistration/v1.ParamRef',
+  'admissionregistration/v1.Variable', 'autoscaling/v1.CrossVersionObjectReference',
 ]);
 
 /** Places where an atomic type is granular after all. */

@@ -23,7 +23,7 @@ export interface OpenApiDocument { readonly json: Buffer; readonly hash: string 
 type Docs = Readonly<Record<string, Readonly<Record<string, string>>>>;
 type Json = Record<string, unknown>;
 /** Raised when the form of the documents changes, so that clients with a cached one fetch again. */
-const formVersion = 2;
+const formVersion = 3;
 
 const hashes = new Map<string, string>();
 const dataHashes = new Map<string, string>();
