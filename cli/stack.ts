@@ -174,10 +174,10 @@ export class Stack {
     this.proxier = await this.#part('proxy', onPart, async () => {
       const proxier = new Proxier({
         view, nodes: informers.nodes, nodeName: settings.nodeName, nodeIPs: settings.nodeIPs, mode: settings.proxyMode,
-        pods: settings.has.agent ? informers.pods : undefined, isPodRoutingOn: settings.has.agent, bind: settings.bind,
+        pods: settings.has.agent ? informers.pods : undefined, bind: settings.bind,
         nodePortAddresses: settings.flags.nodeportAddresses ?? [], serviceCIDRs: settings.serviceCIDRs, podCIDR: settings.nodePodCIDR, clusterCIDR: settings.podCIDR,
         ...(workers === undefined ? {} : { workers }), client, clock: this.clock, log: this.log.with({ component: 'proxy' }),
-        isOwnedTableVanishing: settings.kind === 'up', nodeIPs: settings.nodeIPs, isPodRoutingOn: settings.kind === 'node' && settings.podNetwork === 'netns' && settings.has.agent,
+        isOwnedTableVanishing: settings.kind === 'up', isPodRoutingOn: settings.kind === 'node' && settings.podNetwork === 'netns' && settings.has.agent,
       });
       await proxier.start();
       return proxier;
