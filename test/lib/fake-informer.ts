@@ -5,7 +5,7 @@ import type { Informer, InformerListener } from '../../api/informer.ts';
 import { objectKey } from '../../api/meta.ts';
 import { ObjectStore } from '../../api/store.ts';
 import { ServiceView, type ServiceViewOptions } from '../../api/services.ts';
-import type { EndpointSlice, KubeObject, Node, Service } from '../../api/types.ts';
+import type { EndpointSlice, KubeObject, Node, Pod, Service } from '../../api/types.ts';
 
 export class FakeInformer<T extends KubeObject> {
   readonly store: ObjectStore<T> = new ObjectStore<T>();
@@ -39,16 +39,18 @@ export class FakeCluster {
   readonly services: FakeInformer<Service> = new FakeInformer<Service>();
   readonly slices: FakeInformer<EndpointSlice> = new FakeInformer<EndpointSlice>();
   readonly nodes: FakeInformer<Node> = new FakeInformer<Node>();
+  readonly pods: FakeInformer<Pod> = new FakeInformer<Pod>();
   readonly view: ServiceView;
 
   constructor(options: ServiceViewOptions = {}) {
     this.view = new ServiceView({ services: this.services.informer, endpointSlices: this.slices.informer }, options);
   }
 
-  apply(...objects: (Service | EndpointSlice | Node)[]): void {
+  apply(...objects: (Service | EndpointSlice | Node | Pod)[]): void {
     for (const object of objects) {
       if (object.kind === 'Service') this.services.apply(object as Service);
       else if (object.kind === 'EndpointSlice') this.slices.apply(object as EndpointSlice);
+      else if (object.kind === 'Pod') this.pods.apply(object as Pod);
       else this.nodes.apply(object as Node);
     }
   }

@@ -4,8 +4,10 @@
 import { createSocket } from 'node:dgram';
 import { connect, createServer, type Socket } from 'node:net';
 import { systemClock } from '../../api/clock.ts';
-import { createLog } from '../../api/log.ts';
-import type { EndpointSlice, Node, Service } from '../../api/types.ts';
+import { createLog, silentLog } from '../../api/log.ts';
+import type { EndpointSlice, Node, Pod, Service } from '../../api/types.ts';
+import type { WorkerChannel } from '../../api/workers.ts';
+import { WorkerPool } from '../../api/workers.ts';
 import type { ProxierOptions } from '../../proxy/proxier.ts';
 import { Proxier } from '../../proxy/proxier.ts';
 import { FakeCluster } from './fake-informer.ts';
@@ -16,8 +18,8 @@ export interface ConnectAnswer { answer?: string; error?: string; durationMs: nu
 export type WorkerRequest =
   | { do: 'listen'; ip: string; port: number; protocol: 'TCP' | 'UDP' }
   | { do: 'connect'; requests: ConnectRequest[]; concurrency: number }
-  | { do: 'proxy'; options: Partial<ProxierOptions> & { nodeName: string; isOwnedTableVanishing: boolean } }
-  | { do: 'apply'; objects: (Service | EndpointSlice | Node)[]; removeServices?: string[]; removeSlices?: string[]; isWaiting?: boolean }
+  | { do: 'proxy'; options: Partial<ProxierOptions> & { nodeName: string; isOwnedTableVanishing: boolean }; hasWorkers?: boolean }
+  | { do: 'apply'; objects: (Service | EndpointSlice | Node | Pod)[]; removeServices?: string[]; removeSlices?: string[]; isWaiting?: boolean }
   | { do: 'failures' } | { do: 'differences' } | { do: 'events' } | { do: 'health' }
   | { do: 'stop'; isCleanup: boolean }
   | { do: 'load'; requests: ConnectRequest[]; concurrency: number } | { do: 'load-end' };
@@ -102,15 +104,21 @@ async function runLoad(requests: readonly ConnectRequest[], concurrency: number)
   return result;
 }
 
-async function startProxy(options: Partial<ProxierOptions> & { nodeName: string; isOwnedTableVanishing: boolean }): Promise<unknown> {
+async function startProxy(options: Partial<ProxierOptions> & { nodeName: string; isOwnedTableVanishing: boolean }, hasWorkers: boolean): Promise<unknown> {
   if (proxier !== undefined) await proxier.stop();
   cluster = proxier === undefined ? cluster : new FakeCluster();
   proxier = new Proxier({
-    view: cluster.view, nodes: cluster.nodes.informer, clock: systemClock, log: createLog({ level: process.env['NETLOOM_TEST_LOG'] === undefined ? 'error' : 'debug' }), isSysctlOn: false,
+    view: cluster.view, nodes: cluster.nodes.informer, pods: cluster.pods.informer, ...(hasWorkers ? { workers: await startWorkers() } : {}), clock: systemClock, log: createLog({ level: process.env['NETLOOM_TEST_LOG'] === undefined ? 'error' : 'debug' }), isSysctlOn: false,
     eventRecorder: ({ service, reason, message }) => { events.push({ service: service.key, reason, message }); }, ...options,
   });
   await proxier.start();
   return proxier.health();
+}
+
+async function startWorkers(): Promise<WorkerChannel> {
+  const pool = new WorkerPool({ name: 'data', count: 1, modules: { userspace: { url: new URL('../../proxy/userspace/worker.ts', import.meta.url) } }, log: silentLog, clock: systemClock });
+  await pool.start();
+  return pool.channel('userspace');
 }
 
 async function apply(request: Extract<WorkerRequest, { do: 'apply' }>): Promise<number> {
@@ -126,7 +134,7 @@ async function handle(request: WorkerRequest): Promise<unknown> {
   switch (request.do) {
     case 'listen': return listen(request.ip, request.port, request.protocol);
     case 'connect': return connectAll(request.requests, request.concurrency);
-    case 'proxy': return startProxy(request.options);
+    case 'proxy': return startProxy(request.options, request.hasWorkers === true);
     case 'apply': return apply(request);
     case 'failures': return Object.fromEntries(proxier?.failures ?? []);
     case 'differences': return proxier?.compareWithKernel();
