@@ -66,6 +66,16 @@ export class DnsMetrics {
     return this.#rows.reduce((sum, row) => sum + (row?.[cell] ?? 0), isGauge ? 0 : (this.#past[cell] ?? 0));
   }
 
+  /** The few numbers that status shows. */
+  counts(): DnsStatus['counts'] {
+    const responses = (rcode: (typeof countedRcodes)[number]): number => sides.reduce((sum, _, side) => sum + this.value(cells.responses + side * countedRcodes.length + countedRcodes.indexOf(rcode)), 0);
+    return {
+      queries: countedRcodes.reduce((sum, rcode) => sum + responses(rcode), 0), nxdomain: responses('NXDOMAIN'), servfail: responses('SERVFAIL'), refused: responses('REFUSED'),
+      searchPathMisses: this.value(cells.searchWaste), autopath: this.value(cells.autopath),
+      cacheHits: this.value(cells.cacheHits) + this.value(cells.cacheDenialHits), servedStale: this.value(cells.cacheStale),
+    };
+  }
+
   register(registry: Registry): void {
     registry.registerMetric(this.#programming);
     const registers = [registry];

@@ -23,6 +23,8 @@ const describeTimeoutMs = 2_000;
 
 export interface DnsStatus {
   readonly addresses: readonly ListenAddress[]; readonly isSynced: boolean; readonly staleSinceMs: number;
+  /** Since start: all queries, and those with each outcome a person asks about. */
+  readonly counts: { readonly queries: number; readonly nxdomain: number; readonly servfail: number; readonly refused: number; readonly searchPathMisses: number; readonly autopath: number; readonly cacheHits: number; readonly servedStale: number };
   readonly topNames: readonly NameCount[]; readonly upstreams: readonly UpstreamState[]; readonly heapBytes: number;
 }
 
@@ -122,7 +124,7 @@ export class DnsServer {
     this.#describing.delete(sequence);
     return {
       addresses: this.#plan.addresses, isSynced: this.#feed.isSynced, staleSinceMs: this.#feed.staleSinceMs,
-      topNames: report?.topNames ?? [], upstreams: report?.upstreams ?? [], heapBytes: report?.heapBytes ?? 0,
+      counts: this.#metrics.counts(), topNames: report?.topNames ?? [], upstreams: report?.upstreams ?? [], heapBytes: report?.heapBytes ?? 0,
     };
   }
 

@@ -21,7 +21,7 @@ export interface TcpLimits {
 }
 
 export const tcpLimits: TcpLimits = Object.freeze({
-  connectionsMax: 500, connectionsPerSourceMax: 64, pipelineMax: 100, firstByteTimeoutMs: 2_000, idleTimeoutMs: 10_000, outputBytesMax: 256 * 1024,
+  connectionsMax: 500, connectionsPerSourceMax: 16, pipelineMax: 100, firstByteTimeoutMs: 2_000, idleTimeoutMs: 10_000, outputBytesMax: 256 * 1024,
 });
 
 export interface TcpListenerOptions {
@@ -38,7 +38,7 @@ export class TcpListener {
   readonly #server: Server;
   readonly #transport: Transport;
   readonly #connections = new Set<Connection>();
-  readonly #perSource = new Map<string, number>();
+  readonly #bySource = new Map<string, Set<Connection>>();
   rejectedCount = 0;
 
   constructor(options: TcpListenerOptions) {
@@ -80,24 +80,36 @@ export class TcpListener {
 
   #accept(socket: Socket): void {
     const source = socket.remoteAddress ?? '';
-    const count = this.#perSource.get(source) ?? 0;
-    if (this.#connections.size >= this.#limits.connectionsMax || count >= this.#limits.connectionsPerSourceMax) {
+    const siblings = this.#bySource.get(source) ?? new Set<Connection>();
+    const isFull = this.#connections.size >= this.#limits.connectionsMax || siblings.size >= this.#limits.connectionsPerSourceMax;
+    // A connection that waits for nothing makes room for a new one (RFC 7766 §6.2.3), a source's own one first.
+    if (isFull && !evictIdlest(siblings.size >= this.#limits.connectionsPerSourceMax ? siblings : this.#connections)) {
       this.rejectedCount += 1;
       this.#engine.counters.add(cells.connectionsRefused);
       socket.destroy();
       return;
     }
-    this.#perSource.set(source, count + 1);
     const connection = new Connection(socket, this.#transport, this.#engine, this.#clock, this.#limits);
     this.#connections.add(connection);
+    siblings.add(connection);
+    this.#bySource.set(source, siblings);
     socket.on('close', () => {
       connection.close();
       this.#connections.delete(connection);
-      const left = (this.#perSource.get(source) ?? 1) - 1;
-      if (left <= 0) this.#perSource.delete(source);
-      else this.#perSource.set(source, left);
+      siblings.delete(connection);
+      if (siblings.size === 0 && this.#bySource.get(source) === siblings) this.#bySource.delete(source);
     });
   }
+}
+
+/** Closes the connection that has been idle longest; false when all of them wait for an answer. O(connections). */
+function evictIdlest(connections: Iterable<Connection>): boolean {
+  let idlest: Connection | undefined;
+  for (const connection of connections) {
+    if (connection.isIdle && (idlest === undefined || connection.lastReadMs < idlest.lastReadMs)) idlest = connection;
+  }
+  idlest?.destroy();
+  return idlest !== undefined;
 }
 
 /** Pieces of an unfinished frame kept apart before they are joined, so that single octets cost no quadratic copying. */
@@ -117,7 +129,7 @@ class Connection implements Origin {
   #neededBytes = 2;
   readonly #output: Buffer[] = [];
   #inFlight = 0;
-  #lastReadMs: number;
+  lastReadMs: number;
   #hasRead = false;
   #hasEnded = false;
   #isClosed = false;
@@ -131,13 +143,16 @@ class Connection implements Origin {
     this.#engine = engine;
     this.#clock = clock;
     this.#limits = limits;
-    this.#lastReadMs = clock.monotonicMs();
+    this.lastReadMs = clock.monotonicMs();
     this.#arm(limits.firstByteTimeoutMs);
     socket.on('error', () => socket.destroy());
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
     socket.on('end', () => { this.#hasEnded = true; this.#endWhenIdle(); });
     socket.on('drain', () => this.#continue());
   }
+
+  /** Nothing is owed and nothing is being torn down. */
+  get isIdle(): boolean { return this.#inFlight === 0 && !this.#isClosed; }
 
   /** One reply will come later. */
   hold(): Origin {
@@ -170,7 +185,10 @@ class Connection implements Origin {
     this.#endWhenIdle();
   }
 
-  destroy(): void { this.#socket.destroy(); }
+  destroy(): void {
+    this.#isClosed = true;
+    this.#socket.destroy();
+  }
 
   close(): void {
     this.#isClosed = true;
@@ -181,14 +199,14 @@ class Connection implements Origin {
   #arm(delayMs: number): void {
     this.#timer = this.#clock.after(delayMs, () => {
       const limitMs = this.#hasRead ? this.#limits.idleTimeoutMs : this.#limits.firstByteTimeoutMs;
-      const leftMs = limitMs - (this.#clock.monotonicMs() - this.#lastReadMs);
+      const leftMs = limitMs - (this.#clock.monotonicMs() - this.lastReadMs);
       if (leftMs > 0 || this.#inFlight > 0) this.#arm(Math.max(leftMs, 100));
       else this.#socket.destroy();
     });
   }
 
   #read(chunk: Buffer): void {
-    this.#lastReadMs = this.#clock.monotonicMs();
+    this.lastReadMs = this.#clock.monotonicMs();
     this.#hasRead = true;
     this.#pieces.push(chunk);
     this.#pieceBytes += chunk.length;
