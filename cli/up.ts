@@ -34,7 +34,8 @@ export async function up(raw: Record<string, unknown>, kind: RunKind): Promise<v
   say();
   const run = new Run(settings, new Stack(settings, log), started);
   try {
-    await run.start(files, stopping);
+    // A signal during a start that waits for something ends the wait.
+    await Promise.race([run.start(files, stopping), stopping.promise]);
   } catch (error) {
     await Promise.race([run.stop(0), sleep(systemClock, stopAfterFailureMs)]);
     printError(withHolder(error));
