@@ -41,7 +41,9 @@ export function podStep(context: AdmissionContext): AdmissionStep {
       const account = firstSet(pod.spec?.serviceAccountName, pod.spec?.serviceAccount) ?? 'default';
       const namespace = pod.metadata.namespace ?? '';
       if (account !== 'default' && context.storage.get('serviceaccounts', `${namespace}/${account}`) === undefined) {
-        throw new NetloomError('Forbidden', `pods "${pod.metadata.name}" is forbidden: error looking up service account ${namespace}/${account}: serviceaccount "${account}" not found`, { source: 'downstream', details: { name: pod.metadata.name, kind: 'pods' } });
+        // The prefix of a generated name, as Kubernetes says it: conditions that quote this must not differ with every try.
+        const shown = pod.metadata.generateName !== undefined && pod.metadata.name.startsWith(pod.metadata.generateName) ? pod.metadata.generateName : pod.metadata.name;
+        throw new NetloomError('Forbidden', `pods "${shown}" is forbidden: error looking up service account ${namespace}/${account}: serviceaccount "${account}" not found`, { source: 'downstream', details: { name: shown, kind: 'pods' } });
       }
       const tolerations = [...(pod.spec.tolerations ?? [])];
       for (const key of lostNodeTaints) {
