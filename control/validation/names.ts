@@ -2,7 +2,7 @@
 // Called by all validation files. Pure.
 // Source: apimachinery pkg/util/validation/validation.go, pkg/api/validation/generic.go, pkg/apis/core/validation.
 
-import { isLinkLocal, isLoopback, isUnspecified, parseCIDR, parseIP, parseIPv4 } from '../../api/address.ts';
+import { isLinkLocal, isLoopback, isMulticast, isUnspecified, parseCIDR, parseIP, parseIPv4 } from '../../api/address.ts';
 
 const labelForm = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 const subdomainForm = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
@@ -80,8 +80,13 @@ export function checkPortName(text: string): string[] {
 /** Strict address text: no leading zeros, no IPv4 inside IPv6 (other parsers read those differently). */
 export function checkIP(text: string): string[] {
   if (parseIPv4(text) !== undefined) return [];
-  const isMapped = /^::ffff:/i.test(text) && text.includes('.');
-  return parseIP(text) === undefined || isMapped ? ['must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'] : [];
+  return isPlainIPv6(parseIP(text)?.bytes) ? [] : ['must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'];
+}
+
+/** False for IPv4-mapped addresses in any spelling: `::ffff:7f00:1` would be loopback. */
+function isPlainIPv6(bytes: Uint8Array | undefined): boolean {
+  if (bytes?.length !== 16) return false;
+  return !(bytes[10] === 0xff && bytes[11] === 0xff && bytes.subarray(0, 10).every((byte) => byte === 0));
 }
 
 export function checkCidr(text: string): string[] { return parseCIDR(text) === undefined ? ['must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)'] : []; }
@@ -89,12 +94,13 @@ export function checkCidr(text: string): string[] { return parseCIDR(text) === u
 /** Addresses that must not be endpoints or external IPs. The text must be an address. */
 export function checkNonSpecialIP(text: string): string[] {
   const ipv4 = parseIPv4(text);
-  if (ipv4 !== undefined && ipv4 !== 0 && ipv4 >>> 24 !== 127 && ipv4 >>> 16 !== 0xa9fe && ipv4 >>> 8 !== 0xe00000) return [];
+  if (ipv4 !== undefined && ipv4 !== 0 && ipv4 >>> 24 !== 127 && ipv4 >>> 16 !== 0xa9fe && ipv4 >>> 28 !== 0xe) return [];
   const ip = text.toLowerCase();
   if (isUnspecified(ip)) return [`may not be unspecified (${text})`];
   if (isLoopback(ip)) return ['may not be in the loopback range (127.0.0.0/8, ::1/128)'];
   if (isLinkLocal(ip)) return ['may not be in the link-local range (169.254.0.0/16, fe80::/10)'];
   if (/^224\.0\.0\./.test(ip) || /^ff02:/.test(ip)) return ['may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)'];
+  if (isMulticast(ip)) return ['may not be in the multicast range (224.0.0.0/4, ff00::/8)'];
   return [];
 }
 
