@@ -8,6 +8,7 @@ import type { Clock, TimerHandle } from './clock.ts';
 import { isExpired, fromStatus, NetloomError } from './errors.ts';
 import type { Log } from './log.ts';
 import { objectKey } from './meta.ts';
+import { NamedObjects } from './named-objects.ts';
 import { resources, resourcePath, type ResourceRef } from './resources.ts';
 import { ObjectStore } from './store.ts';
 import type { ConfigMap, EndpointSlice, Ingress, IngressClass, KubeObject, Namespace, Node, Pod, Secret, Service, Status, WatchEvent } from './types.ts';
@@ -183,6 +184,7 @@ export class SharedInformers {
   readonly #client: ApiClient;
   readonly #options: { clock: Clock; log: Log };
   readonly #informers = new Map<string, Informer>();
+  #secrets: NamedObjects<Secret> | undefined;
   #isStopped = false;
 
   constructor(client: ApiClient, options: { clock: Clock; log: Log }) {
@@ -208,7 +210,8 @@ export class SharedInformers {
   get pods(): Informer<Pod> { return this.for<Pod>(resources.pods); }
   get ingresses(): Informer<Ingress> { return this.for<Ingress>(resources.ingresses); }
   get ingressClasses(): Informer<IngressClass> { return this.for<IngressClass>(resources.ingressclasses); }
-  get secrets(): Informer<Secret> { return this.for<Secret>(resources.secrets); }
+  /** One watch for each Secret that is asked for: nobody here may list them all. */
+  get secrets(): NamedObjects<Secret> { return (this.#secrets ??= new NamedObjects<Secret>(this, resources.secrets)); }
   get configMaps(): Informer<ConfigMap> { return this.for<ConfigMap>(resources.configmaps); }
 
   all(): IterableIterator<Informer> { return this.#informers.values(); }
