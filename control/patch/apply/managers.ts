@@ -158,7 +158,7 @@ function without(object: KubeObject, ignore: readonly string[] = []): KubeObject
 
 /** An object that was never tracked: what it has belongs to nobody in particular. */
 function addBeforeFirst(managers: Managers, live: KubeObject, options: ApplyOptions): void {
-  const entry: Manager = { manager: 'before-first-apply', operation: 'Update', apiVersion: live.apiVersion ?? '', subresource: '', time: options.now, set: owned(live, options.schema, options.ignore) };
+  const entry: Manager = { manager: 'before-first-apply', operation: 'Update', apiVersion: live.apiVersion ?? '', subresource: '', time: options.now, set: strip(compare(undefined, bare(live), options.schema).added, options.ignore) };
   if (!isEmptySet(entry.set)) managers.set(identity(entry), entry);
 }
 

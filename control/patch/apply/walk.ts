@@ -4,10 +4,11 @@
 // objects are granular and lists atomic. Used by `managers`. Pure; `fieldsOf` and `compareValues` fill the sets they are given.
 // Source: sigs.k8s.io/structured-merge-diff typed (tofieldset.go, compare.go, merge.go, remove.go).
 
+import { NetloomError } from '../../../api/errors.ts';
 import type { Schema } from '../../schema/schema.ts';
 import { cloneJson, equalJson, isRecord, setKey } from '../../schema/schema.ts';
 import type { FieldNode } from './field-set.ts';
-import { childNode } from './field-set.ts';
+import { childNode, pathText } from './field-set.ts';
 
 type Fields = Record<string, unknown>;
 type Shape = 'leaf' | 'object' | 'list';
@@ -36,13 +37,15 @@ export function itemStep(item: unknown, schema: Schema): string {
   return `k:${JSON.stringify(keys)}`;
 }
 
-/** Adds the fields that an applied configuration names: leaves, list items, empty objects. */
+/** Adds the fields that an applied configuration names: leaves, list items, empty objects. Throws BadRequest for a key twice or missing. */
 export function fieldsOf(value: unknown, schema: Schema | undefined, node: FieldNode): void {
   switch (shapeOf(value, schema)) {
     case 'leaf': node.isMember = true; return;
     case 'list':
       for (const item of value as unknown[]) {
-        const child = childNode(node, itemStep(item, schema as Schema));
+        const step = itemStep(item, schema as Schema);
+        const child = childNode(node, step);
+        if (child.isMember) throw badList(`duplicate entries for key ${pathText([step])}`);
         fieldsOf(item, schema?.items, child);
         child.isMember = true;
       }
@@ -54,6 +57,8 @@ export function fieldsOf(value: unknown, schema: Schema | undefined, node: Field
     }
   }
 }
+
+function badList(why: string): NetloomError { return new NetloomError('BadRequest', `failed to create typed patch object: ${why}`, { source: 'downstream' }); }
 
 /** What differs between a live and a new value. */
 export interface Comparison { readonly added: FieldNode; readonly modified: FieldNode; readonly removed: FieldNode }
@@ -86,8 +91,19 @@ export function compareValues(live: unknown, value: unknown, schema: Schema | un
   for (const step of new Set([...before.keys(), ...after.keys()])) compareValues(before.get(step), after.get(step), schema?.items, descend(at, step));
 }
 
+/** Items by their step. Items that share a step (a client may store two variables of one name) come as one list. */
 function itemsByStep(list: readonly unknown[], schema: Schema): Map<string, unknown> {
-  return new Map(list.map((item) => [itemStep(item, schema), item]));
+  const out = new Map<string, unknown>();
+  const shared = new Map<string, unknown[]>();
+  for (const item of list) {
+    const step = itemStep(item, schema);
+    if (!out.has(step)) { out.set(step, item); continue; }
+    const group = shared.get(step) ?? [out.get(step)];
+    shared.set(step, group);
+    group.push(item);
+    out.set(step, group);
+  }
+  return out;
 }
 
 /** Every field of a value that came or went as a whole, with its containers where those can be absent. */
@@ -97,7 +113,7 @@ function addWhole(value: unknown, schema: Schema | undefined, node: FieldNode, o
   if (shape === 'leaf') { node.isMember = value !== null; return; }
   if (ownsContainer || schema?.type !== 'object') node.isMember = true;
   if (shape === 'list') {
-    for (const item of value as unknown[]) addWhole(item, schema?.items, childNode(node, itemStep(item, schema as Schema)), true);
+    for (const [step, item] of itemsByStep(value as unknown[], schema as Schema)) addWhole(item, schema?.items, childNode(node, step), true);
     return;
   }
   const keys = Object.keys(value as Fields);
@@ -123,9 +139,10 @@ export function mergeApplied(live: unknown, applied: unknown, schema: Schema | u
 }
 
 function mergeList(live: readonly unknown[], applied: readonly unknown[], schema: Schema): unknown[] {
-  const before = itemsByStep(live, schema);
+  const before = new Map<string, unknown>();
   const after = itemsByStep(applied, schema);
-  const liveSteps = [...before.keys()];
+  const liveSteps = live.map((item) => itemStep(item, schema));
+  liveSteps.forEach((step, index) => { if (!before.has(step)) before.set(step, live[index]); });
   const appliedSteps = [...after.keys()];
   const done = new Set<string>();
   const out: unknown[] = [];
@@ -133,7 +150,7 @@ function mergeList(live: readonly unknown[], applied: readonly unknown[], schema
   let appliedIndex = 0;
   while (liveIndex < liveSteps.length || appliedIndex < appliedSteps.length) {
     const liveStep = liveSteps[liveIndex];
-    if (liveStep !== undefined && !after.has(liveStep)) { out.push(cloneJson(before.get(liveStep))); liveIndex++; continue; }
+    if (liveStep !== undefined && !after.has(liveStep)) { out.push(cloneJson(live[liveIndex++])); continue; }
     if (liveStep !== undefined && done.has(liveStep)) { liveIndex++; continue; }
     const step = appliedSteps[appliedIndex++];
     if (step === undefined) break;

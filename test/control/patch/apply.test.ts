@@ -90,6 +90,22 @@ describe('apply', () => {
   test('managedFields in the configuration are a 400', () => {
     expect(failure(() => apply(undefined, 'one', service({}, { managedFields: [] }))).httpStatus).toBe(400);
   });
+  test('a key twice in the configuration is a 400', () => {
+    const error = failure(() => apply(first, 'two', service({ ports: [{ port: 90 }, { port: 90, protocol: 'TCP' }] })));
+    expect(`${error.httpStatus} ${error.message}`).toBe('400 failed to create typed patch object: duplicate entries for key [port=90,protocol="TCP"]');
+  });
+  test('a key twice in the live object survives an apply that does not name it, and is seen when it changes', () => {
+    const pod = (env: Json[]): KubeObject => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p' }, spec: { containers: [{ name: 'c', env }] } } as unknown as KubeObject);
+    const podSchema = schemaFor('v1', 'Pod');
+    const double = [{ name: 'A', value: '1' }, { name: 'B', value: '2' }, { name: 'A', value: '3' }];
+    const live = trackUpdate({ live: undefined, updated: pod(double), manager: 'create', schema: podSchema, now });
+    const { object } = serverSideApply({ live, applied: pod([{ name: 'C', value: '4' }]), manager: 'two', force: false, schema: podSchema, now });
+    expect(spec(object)['containers']).toEqual([{ name: 'c', env: [...double, { name: 'C', value: '4' }] }]);
+    const untracked = { ...live, metadata: { name: 'p' } };
+    expect(serverSideApply({ live: untracked, applied: pod([{ name: 'C', value: '4' }]), manager: 'two', force: false, schema: podSchema, now }).object.metadata.managedFields).toHaveLength(2);
+    const edited = trackUpdate({ live, updated: { ...pod([{ name: 'A', value: '1' }, { name: 'B', value: '2' }, { name: 'A', value: '9' }]), metadata: live.metadata }, manager: 'edit', schema: podSchema, now });
+    expect(JSON.stringify(entry(edited, 'edit')?.fieldsV1)).toContain('k:{\\"name\\":\\"A\\"}');
+  });
   test('the live object is not changed', () => {
     const before = JSON.stringify(first);
     apply(first, 'two', service({ ports: [{ port: 80, targetPort: 1 }], selector: { app: 'q' } }), { force: true });
