@@ -49,7 +49,8 @@ export function pickEndpoint<T extends BalancedEndpoint>(endpoints: readonly T[]
 /** The least loaded of all that may be used, searched from a random place so that ties spread. */
 function pickByScan<T extends BalancedEndpoint>(endpoints: readonly T[], tried: readonly T[] | undefined, nowMs: number, start: number): T | undefined {
   const count = endpoints.length;
-  const isPanic = availableShare(endpoints, nowMs) < balanceLimits.panicShare;
+  // After one failure the doubt is over: the next try goes to one that is known to be well.
+  const isPanic = tried === undefined && availableShare(endpoints, nowMs) < balanceLimits.panicShare;
   let best: T | undefined;
   let lastResort: T | undefined;
   for (let step = 0; step < count; step++) {
@@ -93,7 +94,7 @@ export function noteFailure(endpoint: BalancedEndpoint, nowMs: number): void {
 export function pickByHash<T extends BalancedEndpoint>(endpoints: readonly T[], key: string, nowMs: number, tried?: readonly T[]): T | undefined {
   let best: T | undefined;
   let bestWeight = -1;
-  const isPanic = endpoints.length > 0 && availableShare(endpoints, nowMs) < balanceLimits.panicShare;
+  const isPanic = tried === undefined && endpoints.length > 0 && availableShare(endpoints, nowMs) < balanceLimits.panicShare;
   for (const endpoint of endpoints) {
     if ((!isPanic && endpoint.ejectedUntilMs > nowMs) || tried?.includes(endpoint) === true) continue;
     const weight = hashText(`${key}|${endpoint.ip}:${endpoint.port}`, 0x9747b28c);

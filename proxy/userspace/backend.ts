@@ -36,6 +36,7 @@ export class UserspaceBackend implements Backend {
   #nextId = 1;
   #nextRow = 1;
   #failureCount = 0;
+  #replayCount = 0;
 
   constructor(options: UserspaceBackendOptions) {
     this.#options = options;
@@ -87,6 +88,9 @@ export class UserspaceBackend implements Backend {
     const row = this.#rows.get(serviceKey);
     return row === undefined ? undefined : readCounter(this.#counters, row, column);
   }
+
+  /** How often a thread has got everything and opened its listeners since the start. */
+  get replayCount(): number { return this.#replayCount; }
 
   serviceKeys(): IterableIterator<string> { return this.#rows.keys(); }
   affinityCount(): number { return new AffinityTable(this.#affinity).count(); }
@@ -191,6 +195,7 @@ export class UserspaceBackend implements Backend {
   }
 
   #onReply(index: number, message: FromWorker): void {
+    if (message.id === 0) this.#replayCount += 1;
     const sync = this.#syncs.get(message.id);
     if (sync === undefined) return;
     for (const failure of message.failures) {

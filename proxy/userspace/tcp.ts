@@ -58,6 +58,7 @@ class Side implements WireOwner {
       pair.onEarly(Buffer.from(context.wires.buffer.subarray(0, count)));
       return pair.target === undefined;
     }
+    pair.hasTraffic = true;
     pair.port.countBytes(this.isDown, count);
     const bytes = takeView(count);
     context.wires.buffer.copy(bytes, 0, 0, count);
@@ -152,6 +153,8 @@ export class Pair {
   tried: Target[] | undefined;
   deadlineMs = 0;
   expiresMs = Infinity;
+  /** A byte went to or came from the present endpoint: no other may be tried any more. */
+  hasTraffic = false;
   /** Where the connection came from; `ip` is what limits count. */
   readonly ip: string;
   clientIP: string;
@@ -228,10 +231,12 @@ export class Pair {
     const first = version === 0 ? noBytes : this.#proxyHeader(version);
     const early = this.#early ?? noBytes;
     this.#early = undefined;
+    if (early.length > 0) this.hasTraffic = true;
     if (first.length + early.length > 0) up.send(Buffer.concat([first, early]));
+    if (down.hasEnded) up.wire?.end();
     up.wire?.startReading();
     if (up.isWriting) up.isPeerStopped = true;
-    else down.wire?.startReading();
+    else if (!down.hasEnded) down.wire?.startReading();
   }
 
   #proxyHeader(version: 1 | 2): Buffer {
@@ -264,14 +269,22 @@ export class Pair {
   /** A side sends no more: its peer is told, and when both have ended and everything is written, both are closed. */
   onEnded(side: Side): void {
     const { peer } = side;
-    if (peer === undefined) { if (!this.#isConnected) this.abort(); return; }
+    if (peer === undefined) { if (this.#header !== undefined) this.abort(); return; }
     if (!peer.hasEnded) peer.wire?.end();
     else if (!side.isWriting && !peer.isWriting) this.finish();
   }
 
   onFailed(side: Side, code: string | undefined): void {
-    if (side === this.up && !this.#isConnected) this.onConnectFailed(code);
+    if (side === this.up && (!this.#isConnected || this.#mayRetry())) this.onConnectFailed(code);
     else this.abort();
+  }
+
+  /** An endpoint that took the connection and reset it before anything was said is as good as one that refused it. */
+  #mayRetry(): boolean {
+    if (this.hasTraffic || this.up?.hasEnded === true) return false;
+    this.#isConnected = false;
+    this.down.peer = undefined;
+    return true;
   }
 
   /** Closes both ends in order. */
