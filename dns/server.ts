@@ -96,7 +96,7 @@ export class DnsServer {
     if (dataDir !== undefined) this.#snapshots = new SnapshotWriter({ dataDir, clusterDomain: this.#clusterDomain, source: this.#feed, clock, log });
     this.#feed.start(snapshot);
     if (!this.#feed.isSynced) log.warn('dns starts without the control plane', { servesStale: snapshot !== undefined });
-    this.#channel.onStart((index) => this.#startThread(index));
+    this.#channel.onStart((index) => { void this.#startThread(index); });
     await this.#listening.promise;
     if (this.#feed.isSynced) this.#snapshots?.markDirty();
     this.#startPublishing();
@@ -149,8 +149,8 @@ export class DnsServer {
     timer.cancel();
   }
 
-  #startThread(index: number): void {
-    this.#feed.replay(index);
+  async #startThread(index: number): Promise<void> {
+    if (!(await this.#feed.replay(index))) return;
     // The first thread decides which free port is taken; the others follow once it is known.
     if (this.#isListening || index === 0) this.#channel.send(index, { type: 'listen', plan: this.#plan });
   }

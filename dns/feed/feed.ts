@@ -40,6 +40,8 @@ export class ZoneFeed {
   readonly #dirty = new Map<string, number>();
   readonly #pending = new Map<number, { left: number; changes: (readonly [ServiceKind, number])[] }>();
   readonly #unsubscribe: (() => void)[] = [];
+  /** Thread → how often it was given the state: an older replay stops counting. */
+  readonly #replays = new Map<number, number>();
   #isScheduled = false;
   #sequence = 0;
   #serial = 0;
@@ -80,21 +82,32 @@ export class ZoneFeed {
     if (this.#snapshot === undefined) this.#nextSerial();
     const timer = clock.every(staleCheckMs, () => this.#checkAge());
     this.#unsubscribe.push(() => timer.cancel());
-    if (!this.isSynced) void this.whenSynced().then(() => this.#goLive());
+    if (!this.isSynced) void this.whenSynced().then(async () => this.#goLive());
   }
 
   stop(): void { for (const unsubscribe of this.#unsubscribe.splice(0)) unsubscribe(); }
 
-  /** Gives one thread that has nothing yet the whole state. */
-  replay(index: number): void {
+  /**
+   * Gives one thread that has nothing yet the whole state, batch by batch; changes may slip in between, since each batch
+   * is planned from the newest view. False when the thread started again meanwhile, so that this replay is void.
+   */
+  async replay(index: number): Promise<boolean> {
     const { post } = this.#options;
+    const turn = (this.#replays.get(index) ?? 0) + 1;
+    this.#replays.set(index, turn);
     const snapshot = this.#snapshot;
-    if (snapshot !== undefined) {
+    if (snapshot === undefined) await this.#postAll(index);
+    else {
       post({ type: 'namespaces', set: snapshot.namespaces, gone: [] }, index);
-      for (let start = 0; start < snapshot.services.length; start += batchSize) post({ type: 'services', set: snapshot.services.slice(start, start + batchSize), gone: [] }, index);
+      for (let start = 0; start < snapshot.services.length; start += batchSize) {
+        post({ type: 'services', set: snapshot.services.slice(start, start + batchSize), gone: [] }, index);
+        await nextTurn();
+      }
       post({ type: 'pods', set: snapshot.pods, gone: [] }, index);
-    } else this.#postAll(index);
+    }
+    if (this.#replays.get(index) !== turn) return false;
     this.#postState(index);
+    return true;
   }
 
   acknowledge(sequence: number): void {
@@ -175,25 +188,27 @@ export class ZoneFeed {
     this.#options.post({ type: 'state', isSynced: this.isSynced, staleSinceMs: this.#staleSinceMs, serial: this.#serial }, index);
   }
 
-  #postAll(index?: number): void {
+  async #postAll(index?: number): Promise<void> {
     const { post } = this.#options;
     post({ type: 'namespaces', set: this.namespaceNames(), gone: [] }, index);
     let batch: ServiceRecords[] = [];
     for (const records of this.records()) {
       batch.push(records);
-      if (batch.length >= batchSize) { post({ type: 'services', set: batch, gone: [] }, index); batch = []; }
+      if (batch.length < batchSize) continue;
+      post({ type: 'services', set: batch, gone: [] }, index);
+      batch = [];
+      await nextTurn();
     }
     post({ type: 'services', set: batch, gone: [] }, index);
     post({ type: 'pods', set: this.podRecords(), gone: [] }, index);
   }
 
   /** The control plane has answered: the true state replaces the old one, then what is no longer there goes. */
-  #goLive(): void {
+  async #goLive(): Promise<void> {
     const snapshot = this.#snapshot;
     this.#snapshot = undefined;
-    this.#staleSinceMs = 0;
     this.#nextSerial();
-    this.#postAll();
+    await this.#postAll();
     if (snapshot !== undefined) {
       const { post, source } = this.#options;
       const namespaces = new Set(this.namespaceNames());
@@ -202,6 +217,7 @@ export class ZoneFeed {
       post({ type: 'pods', set: [], gone: snapshot.pods.map(([namespace, name]) => `${namespace}/${name}`).filter((key) => !pods.has(key)) });
       post({ type: 'namespaces', set: [], gone: snapshot.namespaces.filter((name) => !namespaces.has(name)) });
     }
+    this.#staleSinceMs = 0;
     this.#postState();
     this.#options.onChanged();
   }
@@ -230,6 +246,8 @@ export class ZoneFeed {
     this.#options.post(addresses.length === 0 ? { type: 'pods', set: [], gone: [key] } : { type: 'pods', set: [[namespace, name, addresses]], gone: [] });
   }
 }
+
+function nextTurn(): Promise<void> { return new Promise((resolve) => { setImmediate(resolve); }); }
 
 /** Addresses of a Pod that may have a name: it must not have ended or be about to. */
 function podAddresses(pod: Pod): string[] {

@@ -7,6 +7,7 @@
 import type { RemoteInfo, SocketOptions } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 import { UDPServer } from 'dns2';
+import { isUnspecified } from '../../api/address.ts';
 import type { Clock } from '../../api/clock.ts';
 import type { Engine, Origin } from '../engine/engine.ts';
 
@@ -36,6 +37,7 @@ class Origins implements Origin {
 
 export interface UdpListenerOptions { engine: Engine; clock: Clock; isShared: boolean; address: string }
 
+const discardPort = 9;
 /** Receive buffer asked of the kernel: a burst of some 4,000 queries waits instead of being lost. */
 const receiveBufferBytes = 4 * 1024 * 1024;
 
@@ -115,8 +117,11 @@ export class UdpListener extends UDPServer {
     await new Promise<void>((resolve) => { this.close(() => resolve()); });
   }
 
-  /** Connects to an address that never sends: the discard port of this very machine. */
-  #park(): void { this.connect(9, isIPv6(this.address().address) ? '::1' : '127.0.0.1'); }
+  /** Connects to a peer that never sends: the discard port of the very address it listens on. */
+  #park(): void {
+    const own = this.address().address;
+    this.connect(discardPort, isUnspecified(own) ? (isIPv6(own) ? '::1' : '127.0.0.1') : own);
+  }
 
   #sendConnected(bytes: Buffer, port: number, address: string): void {
     this.disconnect();
