@@ -15,7 +15,8 @@ import { Relay } from './relay.ts';
 interface Operation { kind: 'create' | 'update' | 'delete' | 'read'; key: string; startMs: number; endMs: number; revision: number; expected?: number; value?: string | undefined }
 
 const clientCount = 10;
-const roundCount = process.env['NETLOOM_SOAK'] === undefined ? 60 : 1_000;
+const isSoak = process.env['NETLOOM_SOAK'] !== undefined;
+const roundCount = isSoak ? 1_000 : 60;
 
 /** One client's operations; refused writes (conflicts and the like) leave no trace in the state and are left out. */
 async function client(storage: Storage, seed: number, log: Operation[]): Promise<void> {
@@ -98,7 +99,8 @@ describe('linearizable', () => {
     const relay = await new Relay(members[0]?.endpoint ?? '').start();
     const servers = await Promise.all([members[0]?.endpoint ?? '', relay.endpoint].map((endpoint) => openStorage({ kind: 'etcd', endpoints: [endpoint], clock: systemClock, log: silentLog })));
     let cuts = 0;
-    relay.bytesUntilCut = () => 5_000 + (cuts++ * 7919) % 50_000;
+    // Long enough for one message of the watch, which etcd sends whole when it catches up.
+    relay.bytesUntilCut = () => 5_000 + (cuts++ * 7919) % (isSoak ? 2_000_000 : 50_000);
     relay.cutOnce();
     try {
       await run(servers);
