@@ -12,10 +12,16 @@ export const chunkFault = 2;
 const extensionBytesMax = 4_096;
 const trailerBytesMax = 4_096;
 
+/** What follows the first ';' of a chunk line: name [= token or quoted string], more of them after ';'. */
+const extensionForm = /^[-!#$%&'*+.^_`|~0-9A-Za-z]+(?:=(?:[-!#$%&'*+.^_`|~0-9A-Za-z]+|"(?:[^"\\]|\\.)*"))?(?:;[-!#$%&'*+.^_`|~0-9A-Za-z]+(?:=(?:[-!#$%&'*+.^_`|~0-9A-Za-z]+|"(?:[^"\\]|\\.)*"))?)*$/;
+
+/** In a trailer section these are an attempt to change framing or routing: the message is refused. */
+const faultyTrailers = /^(content-length|transfer-encoding|host)$/i;
+
 const sizeState = 0, extensionState = 1, sizeLfState = 2, dataState = 3, dataCrState = 4, dataLfState = 5, trailerState = 6;
 
 /** Fields that may not stand in a trailer section: framing, routing, credentials (RFC 9110 §6.5.1). */
-const forbiddenTrailers = /^(content-length|transfer-encoding|host|connection|keep-alive|proxy-.*|te|trailer|upgrade|authorization|cookie|set-cookie|expect|cache-control|max-forwards|content-type|content-encoding|content-range|range|www-authenticate|x-forwarded-.*|forwarded|x-real-ip|via|date|age|expires|location|retry-after|vary|warning)$/i;
+const forbiddenTrailers = /^(connection|keep-alive|proxy-.*|te|trailer|upgrade|authorization|cookie|set-cookie|expect|cache-control|max-forwards|content-type|content-encoding|content-range|range|www-authenticate|x-forwarded-.*|forwarded|x-real-ip|via|date|age|expires|location|retry-after|vary|warning)$/i;
 
 /** Decodes one body at a time; call reset() before each. */
 export class ChunkDecoder {
@@ -29,12 +35,12 @@ export class ChunkDecoder {
   #state = sizeState;
   #size = 0;
   #digitCount = 0;
-  #extensionBytes = 0;
+  #extension = '';
   #trailerText = '';
 
   reset(): void {
     this.spanCount = 0; this.trailers = '';
-    this.#state = sizeState; this.#size = 0; this.#digitCount = 0; this.#extensionBytes = 0; this.#trailerText = '';
+    this.#state = sizeState; this.#size = 0; this.#digitCount = 0; this.#extension = ''; this.#trailerText = '';
   }
 
   /** Consumes `bytes[start, end)`: chunkMore, chunkDone (position says where the body ended) or chunkFault. O(n). */
@@ -77,11 +83,11 @@ export class ChunkDecoder {
   #skipExtension(bytes: Buffer, end: number): number {
     let position = this.position;
     while (position < end && valueBytes[bytes[position]!] === 1) position++;
-    this.#extensionBytes += position - this.position;
-    if (this.#extensionBytes > extensionBytesMax) return chunkFault;
+    this.#extension += bytes.latin1Slice(this.position, Math.min(position, this.position + extensionBytesMax + 1));
+    if (this.#extension.length > extensionBytesMax) return chunkFault;
     this.position = position;
     if (position < end) {
-      if (bytes[position] !== 13) return chunkFault;
+      if (bytes[position] !== 13 || !extensionForm.test(this.#extension)) return chunkFault;
       this.position++;
       this.#state = sizeLfState;
     }
@@ -95,7 +101,7 @@ export class ChunkDecoder {
     }
     if (byte !== 10) return chunkFault;
     this.#digitCount = 0;
-    this.#extensionBytes = 0;
+    this.#extension = '';
     if (this.#state === dataLfState) { this.#state = sizeState; this.#size = 0; } else this.#state = this.#size === 0 ? trailerState : dataState;
     return chunkMore;
   }
@@ -148,6 +154,7 @@ function filterTrailers(text: string): string | undefined {
       const byte = line.charCodeAt(index);
       if ((index < colon ? tokenBytes : valueBytes)[byte] !== 1) return undefined;
     }
+    if (faultyTrailers.test(line.slice(0, colon))) return undefined;
     if (!forbiddenTrailers.test(line.slice(0, colon))) kept += `${line}\r\n`;
   }
   return kept;
