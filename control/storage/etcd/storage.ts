@@ -1,7 +1,8 @@
 // The store on etcd v3: several servers on one state. Writes are etcd transactions guarded by mod_revision; every server
 // holds the whole state in memory, fed by one watch, and reads are served from there. A write resolves once this server's
 // own memory shows it, so that a client reads what it wrote.
-// A write whose answer was lost is tried again under the same guard, and recognised if the first try had worked after all.
+// A write whose answer was lost is looked for in the history, where it shows even if another write has replaced it since;
+// only when it is not there is it tried again, under the same guard.
 
 import type { Clock, TimerHandle } from '../../../api/clock.ts';
 import { sleep } from '../../../api/clock.ts';
