@@ -3,6 +3,7 @@
 // the endpoints (./pod-endpoint.ts), their hints (./hints.ts) and the packing (./slice-plan.ts) → slices written.
 // Source: kubernetes pkg/controller/endpointslice, KEP-752.
 
+import { parseCIDR, type Cidr } from '../../../api/address.ts';
 import { isConflict, isNotFound } from '../../../api/errors.ts';
 import { annotations, labels, objectKey } from '../../../api/meta.ts';
 import { apiVersionOf, resources } from '../../../api/resources.ts';
@@ -11,7 +12,7 @@ import type { Controller, ControllerContext } from '../context.ts';
 import { OwnWrites } from '../own-writes.ts';
 import { WorkQueue } from '../work-queue.ts';
 import { isTopologyAuto, setHints, zoneShares } from './hints.ts';
-import { endpointPorts, familiesOf, isWithoutClusterIP, mayBeEndpoint, podIPOf, portsKey, sliceEndpoint } from './pod-endpoint.ts';
+import { endpointPorts, familiesOf, isUsableAddress, isWithoutClusterIP, mayBeEndpoint, podIPOf, portsKey, sliceEndpoint } from './pod-endpoint.ts';
 import type { ServiceMatcher } from './service-matcher.ts';
 import { planSlices, type EndpointGroup, type NewSlice } from './slice-plan.ts';
 
@@ -31,10 +32,12 @@ export class EndpointSliceController implements Controller {
   /** Oldest change that is not yet in a slice. */
   readonly #triggers = new Map<string, number>();
   readonly #emptySince = new Map<string, number>();
+  readonly #podRanges: readonly Cidr[];
   readonly #unsubscribe: (() => void)[];
 
   constructor(context: ControllerContext, matcher: ServiceMatcher) {
     this.#context = context;
+    this.#podRanges = context.config.podCIDRs.map((text) => parseCIDR(text)).filter((cidr) => cidr !== undefined);
     this.#matcher = matcher;
     const { clock, log, informers, config } = context;
     this.#queue = new WorkQueue({ name: this.name, clock, log, concurrency: config.concurrency, sync: (key) => this.#sync(key) });
@@ -119,6 +122,7 @@ export class EndpointSliceController implements Controller {
       const ip = podIPOf(pod, family);
       const node = this.#nodeOf(pod);
       if (ip === undefined || (node === undefined && (pod.spec?.nodeName ?? '') !== '' && service.spec?.publishNotReadyAddresses !== true)) continue;
+      if (!isUsableAddress(ip, node, this.#podRanges)) { this.#refuse(service, pod, ip); continue; }
       const ports = endpointPorts(service, pod);
       const key = portsKey(ports);
       let group = groups.get(key);
@@ -129,6 +133,11 @@ export class EndpointSliceController implements Controller {
     }
     setHints(service, all, () => zoneShares(this.#context.informers.nodes.store.values()));
     return [...groups.values()];
+  }
+
+  /** One Pod with an impossible address must not take the others of its Service along. */
+  #refuse(service: Service, pod: Pod, ip: string): void {
+    this.#context.events.record(resources.pods, pod, 'Warning', 'UnusableAddress', `${ip} cannot be an endpoint of Service ${objectKey(service)}: it is loopback, link-local, unspecified or multicast`);
   }
 
   #nodeOf(pod: Pod): Node | undefined { return this.#context.informers.nodes.store.get(pod.spec?.nodeName ?? ''); }

@@ -2,6 +2,7 @@
 // netloom work from EndpointSlices alone.
 // Source: kubernetes pkg/controller/endpoint/endpoints_controller.go.
 
+import { parseCIDR, type Cidr } from '../../../api/address.ts';
 import { isAlreadyExists, isNotFound } from '../../../api/errors.ts';
 import type { Informer } from '../../../api/informer.ts';
 import { annotations, labels, objectKey } from '../../../api/meta.ts';
@@ -10,7 +11,7 @@ import type { Endpoints, Service } from '../../../api/types.ts';
 import type { Controller, ControllerContext } from '../context.ts';
 import { OwnWrites } from '../own-writes.ts';
 import { WorkQueue } from '../work-queue.ts';
-import { isWithoutClusterIP } from './pod-endpoint.ts';
+import { isUsableAddress, isWithoutClusterIP } from './pod-endpoint.ts';
 import type { ServiceMatcher } from './service-matcher.ts';
 import { makeSubsets } from './subsets.ts';
 
@@ -26,10 +27,12 @@ export class EndpointsController implements Controller {
   readonly #informer: Informer<Endpoints>;
   readonly #own: OwnWrites<Endpoints>;
   readonly #triggers = new Map<string, number>();
+  readonly #podRanges: readonly Cidr[];
   readonly #unsubscribe: (() => void)[];
 
   constructor(context: ControllerContext, matcher: ServiceMatcher) {
     this.#context = context;
+    this.#podRanges = context.config.podCIDRs.map((text) => parseCIDR(text)).filter((cidr) => cidr !== undefined);
     this.#matcher = matcher;
     const { clock, log, informers, config } = context;
     this.#informer = informers.for<Endpoints>(resources.endpoints);
@@ -85,7 +88,8 @@ export class EndpointsController implements Controller {
   /** The object to write; undefined when it is there already. */
   #wanted(service: Service, old: Endpoints | undefined, triggerMs: number | undefined): Endpoints | undefined {
     const { name, namespace } = service.metadata;
-    const { subsets, isTruncated } = makeSubsets(service, this.#matcher.podsOf(service), this.#context.config.endpointsAddressesMax);
+    const { subsets, isTruncated } = makeSubsets(service, this.#matcher.podsOf(service), this.#context.config.endpointsAddressesMax,
+      (ip, pod) => isUsableAddress(ip, this.#context.informers.nodes.store.get(pod.spec?.nodeName ?? ''), this.#podRanges));
     const ownLabels: Record<string, string> = { ...service.metadata.labels, [managedBy]: endpointsManager };
     if (isWithoutClusterIP(service)) ownLabels[labels.headless] = '';
     const notes: Record<string, string> = { ...old?.metadata.annotations };

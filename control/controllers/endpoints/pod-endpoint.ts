@@ -1,7 +1,7 @@
 // What a Pod looks like as an endpoint of a Service: whether it is one at all, its address, ports and conditions. Pure.
 // Source: kubernetes staging/src/k8s.io/endpointslice/{utils.go,reconciler.go}, pkg/api/v1/endpoints.
 
-import { familyOf } from '../../../api/address.ts';
+import { familyOf, isLinkLocal, isLoopback, isMulticast, isUnspecified, type Cidr } from '../../../api/address.ts';
 import { labels } from '../../../api/meta.ts';
 import type { Condition, Container, IPFamily, Node, Pod, Service, ServicePortSpec, SliceEndpoint, SlicePort } from '../../../api/types.ts';
 
@@ -91,4 +91,14 @@ export function sliceEndpoint(service: Service, pod: Pod, node: Node | undefined
     ...(nodeName === undefined || nodeName === '' ? {} : { nodeName }),
     ...(zone === undefined || zone === '' ? {} : { zone }),
   };
+}
+
+/**
+ * Whether traffic may be sent to what a Pod says its address is. Loopback only inside the Pod range of a node without
+ * root, or when it is the node's own address (hostNetwork).
+ * Source: CVE-2021-25737.
+ */
+export function isUsableAddress(ip: string, node: Node | undefined, podRanges: readonly Cidr[]): boolean {
+  if (isUnspecified(ip) || isLinkLocal(ip) || isMulticast(ip)) return false;
+  return !isLoopback(ip) || podRanges.some((range) => range.contains(ip)) || (node?.status?.addresses ?? []).some(({ address }) => address === ip);
 }

@@ -10,13 +10,13 @@ interface Draft { ports: NonNullable<EndpointSubset['ports']>; addresses: Endpoi
 export interface SubsetsResult { readonly subsets: EndpointSubset[]; readonly isTruncated: boolean }
 
 /** What the Endpoints object of the Service should hold. */
-export function makeSubsets(service: Service, pods: readonly Pod[], addressesMax: number): SubsetsResult {
+export function makeSubsets(service: Service, pods: readonly Pod[], addressesMax: number, isUsable: (ip: string, pod: Pod) => boolean = () => true): SubsetsResult {
   const family = familiesOf(service)[0] ?? 'IPv4';
   const isAnyPublished = service.spec?.publishNotReadyAddresses === true;
   const drafts = new Map<string, Draft>();
   for (const pod of pods) {
     const ip = mayBeEndpoint(pod, isAnyPublished) ? podIPOf(pod, family) : undefined;
-    if (ip === undefined) continue;
+    if (ip === undefined || !isUsable(ip, pod)) continue;
     const ports = endpointPorts(service, pod);
     if (ports.length === 0 && (service.spec?.ports?.length ?? 0) > 0) continue;
     const key = portsKey(ports);

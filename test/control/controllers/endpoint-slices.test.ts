@@ -2,7 +2,7 @@
 
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { resources } from '../../../api/resources.ts';
-import type { Endpoints, EndpointSlice, KubeObject, Pod, Service, ServiceSpec } from '../../../api/types.ts';
+import type { Endpoints, EndpointSlice, Event, KubeObject, Pod, Service, ServiceSpec } from '../../../api/types.ts';
 import { ControlWorld } from '../../lib/control-world.ts';
 
 let world: ControlWorld;
@@ -171,6 +171,31 @@ test('Endpoints of a Service without selector are mirrored, per family and port 
   await world.client.delete(resources.endpoints, 'default', 'web');
   await world.settled();
   expect(await slices()).toEqual([]);
+});
+
+test('a Pod with an impossible address is left out with an Event, the other Pods of its Service are served', async () => {
+  await makeService('web');
+  await pod('good', { ip: '10.244.0.1' });
+  for (const [index, ip] of ['127.0.0.1', '169.254.1.1', '0.0.0.0', '224.0.0.1'].entries()) await pod(`bad${index}`, { ip });
+  await world.settled();
+  expect(addresses(await slices())).toEqual(['10.244.0.1']);
+  expect((await endpoints()).subsets?.[0]?.addresses?.map(({ ip }) => ip)).toEqual(['10.244.0.1']);
+  const told = await world.until('the Events', async () => { const found = (await world.client.list<Event>(resources.events)).items.filter((event) => event.reason === 'UnusableAddress'); return found.length === 4 ? found : undefined; });
+  expect(told.map((event) => event.involvedObject.name).sort()).toEqual(['bad0', 'bad1', 'bad2', 'bad3']);
+});
+
+test('one poisoned Service in ten keeps none of the others waiting', async () => {
+  for (let index = 0; index < 10; index++) await pod(`p${index}`, { ip: `10.244.0.${index + 1}`, labels: { app: 'all' } });
+  await pod('poison', { ip: '169.254.0.9', labels: { app: 'poison' } });
+  await world.settled();
+  const count = 300;
+  const started = performance.now();
+  await Promise.all(Array.from({ length: count }, (_, index) => makeService(`s${index}`, { selector: { app: index % 10 === 0 ? 'poison' : 'all' } })));
+  await world.settled();
+  expect(performance.now() - started).toBeLessThan(10_000);
+  const made = (await world.client.list<EndpointSlice>(resources.endpointslices, 'default', { labelSelector: 'kubernetes.io/service-name!=kubernetes' })).items;
+  expect(made.filter((slice) => slice.endpoints?.length === 10)).toHaveLength(count * 0.9);
+  expect(made.filter((slice) => (slice.endpoints?.length ?? 0) === 0)).toHaveLength(count * 0.1);
 });
 
 test('restarted controllers find everything in place and write nothing', async () => {
