@@ -19,7 +19,7 @@ const functionLinesMax = 70;
 
 /** The files that may import a package; a pattern matches the path below the root. Tests and benches may import anything. */
 const doors: Record<string, RegExp> = {
-  'undici': /^(cli\/(status|check|explain|http)|api\/client|agent\/probes?|agent\/probes\/[\w-]+|ingress\/[\w-]*external-auth|proxy\/http\/[\w-]+|control\/storage\/etcd[\w-]*)\.ts$/,
+  'undici': /^(cli\/(status|check|explain|http|admin-client)|api\/client|agent\/probes?|agent\/probes\/[\w-]+|ingress\/[\w-]*external-auth|proxy\/http\/[\w-]+|control\/storage\/etcd[\w-]*)\.ts$/,
   'http-proxy': /^control\/server\/[\w-]*proxy[\w-]*\.ts$/,
   'node-cron': /^control\/sweeps\.ts$/,
   'dns2': /^dns\/transport\/udp\.ts$|^cli\/[\w-]+\.ts$/,
@@ -30,7 +30,7 @@ const doors: Record<string, RegExp> = {
   'reflect-metadata': /^control\/certificates\.ts$/,
   'yaml': /\.ts$/,
   'commander': /^cli\//,
-  '@marcbachmann/cel-js': /^control\/schema\/cel\.ts$/,
+  '@marcbachmann/cel-js': /^control\/schema\/custom\/cel\.ts$/,
   'vite': /^control\/schema\/generate\.ts$/,
 };
 
