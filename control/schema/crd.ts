@@ -7,10 +7,10 @@
 // Next to it: `validation/crd` refuses definitions that are not structural; `crdConditions` is the status a definition gets.
 
 import type { Condition, KubeObject, StatusCause } from '../../api/types.ts';
-import { celProblem } from './cel.ts';
-import { compileRoot } from './crd-compile.ts';
-import { applySchemaDefaults, validateBySchema } from './crd-values.ts';
-import { findByJsonPath, parseJsonPath } from './json-path.ts';
+import { celProblem } from './custom/cel.ts';
+import { compileRoot } from './custom/compile.ts';
+import { applySchemaDefaults, validateBySchema } from './custom/values.ts';
+import { findByJsonPath, parseJsonPath } from './custom/json-path.ts';
 import type { CrdObject, CrdVersion } from './openapi-crd.ts';
 import type { Schema } from './schema.ts';
 

@@ -6,13 +6,13 @@
 
 import { NetloomError } from '../../api/errors.ts';
 import type { KubeObject } from '../../api/types.ts';
-import { parseJson } from './json.ts';
+import { parseJson } from './body/json.ts';
 import { schemaFor } from './load.ts';
-import { decodeProtobuf } from './protobuf.ts';
+import { decodeProtobuf } from './body/protobuf.ts';
 import type { Schema } from './schema.ts';
 import { isRecord } from './schema.ts';
-import { fitToSchema } from './typed.ts';
-import { parseYaml } from './yaml.ts';
+import { fitToSchema } from './body/typed.ts';
+import { parseYaml } from './body/yaml.ts';
 
 export type FieldValidation = 'Strict' | 'Warn' | 'Ignore';
 export interface TypeName { readonly apiVersion: string; readonly kind: string }

@@ -1,7 +1,7 @@
 // Rules of containers inside a Pod spec: names, images, ports, environment, mounts, probes, resources. Called by `pod`.
 // Source: kubernetes pkg/apis/core/validation validateContainers, validateProbe, ValidateResourceRequirements.
 
-import { quantityNanos } from '../schema/scalars.ts';
+import { quantityNanos } from '../schema/body/scalars.ts';
 import type { Fields } from './fields.ts';
 import { entries, maybePart, number, part, parts, text, texts } from './fields.ts';
 import { checkDnsLabel, checkEnvName, checkPortName, checkPortNumber, checkQualifiedName, checkSubdomain } from './names.ts';

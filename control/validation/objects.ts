@@ -1,7 +1,7 @@
 // Rules of the small core kinds: Namespace, Node, Secret, ConfigMap, Lease, Event, RBAC. Called by `validate`.
 // Source: kubernetes pkg/apis/core/validation/{validation,events}.go, pkg/apis/coordination/validation, pkg/apis/rbac/validation.
 
-import { base64ByteLength } from '../schema/scalars.ts';
+import { base64ByteLength } from '../schema/body/scalars.ts';
 import { equalJson } from '../schema/schema.ts';
 import type { Fields } from './fields.ts';
 import { entries, maybePart, number, part, parts, text, texts } from './fields.ts';

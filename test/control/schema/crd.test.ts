@@ -7,7 +7,7 @@ import { serverSideApply } from '../../../control/patch/apply/managers.ts';
 import type { CompiledCrd, CrdObject } from '../../../control/schema/crd.ts';
 import { crdSchema, crdStatus } from '../../../control/schema/crd.ts';
 import { decodeBody } from '../../../control/schema/decode.ts';
-import { findByJsonPath, parseJsonPath } from '../../../control/schema/json-path.ts';
+import { findByJsonPath, parseJsonPath } from '../../../control/schema/custom/json-path.ts';
 import { validateCreate, validateUpdate } from '../../../control/validation/validate.ts';
 
 type Json = Record<string, unknown>;

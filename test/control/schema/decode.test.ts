@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { NetloomError } from '../../../api/errors.ts';
 import type { DecodeOptions } from '../../../control/schema/decode.ts';
 import { decodeBody } from '../../../control/schema/decode.ts';
-import { isProtobuf } from '../../../control/schema/protobuf.ts';
+import { isProtobuf } from '../../../control/schema/body/protobuf.ts';
 
 const service = { expect: { apiVersion: 'v1', kind: 'Service' } } as const;
 const decode = (text: string, options: DecodeOptions = {}, type = 'application/json') => decodeBody(Buffer.from(text), type, options);

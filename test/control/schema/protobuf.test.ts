@@ -3,7 +3,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { decodeBody } from '../../../control/schema/decode.ts';
-import { protobufTypes } from '../../../control/schema/protobuf.ts';
+import { protobufTypes } from '../../../control/schema/body/protobuf.ts';
 import { kindsOf, packages } from '../../../control/schema/kinds.ts';
 
 type Part = Buffer;

@@ -2,8 +2,8 @@
 
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { hasFormat } from '../../../control/schema/formats.ts';
-import { base64ByteLength, canonicalQuantity, canonicalTime, isBase64, quantityNanos } from '../../../control/schema/scalars.ts';
+import { hasFormat } from '../../../control/schema/custom/formats.ts';
+import { base64ByteLength, canonicalQuantity, canonicalTime, isBase64, quantityNanos } from '../../../control/schema/body/scalars.ts';
 
 test.each([
   ['0.5', '500m'], ['1.5', '1500m'], ['1000m', '1'], ['1024Mi', '1Gi'], ['1Ki', '1Ki'], ['1023', '1023'], ['512Ki', '512Ki'], ['1e3', '1e3'], ['1E3', '1e3'], ['1.5e3', '1500'],

@@ -2,7 +2,7 @@
 // and filters `[?(@.type=="Ready")]`. Called by `crd` and by table printing. Pure; a path is parsed once.
 // Source: client-go util/jsonpath (what CRDs may use).
 
-import { isRecord } from './schema.ts';
+import { isRecord } from '../schema.ts';
 
 type Step =
   | { readonly type: 'field'; readonly name: string }

@@ -2,8 +2,8 @@
 // Called by `decode`. One scan over the bytes counts brackets and colons outside strings; JSON.parse makes the value; only when the
 // counts disagree (a key is there twice) a second, slower scan finds the paths of the duplicates.
 
-import { NetloomError } from '../../api/errors.ts';
-import { isRecord } from './schema.ts';
+import { NetloomError } from '../../../api/errors.ts';
+import { isRecord } from '../schema.ts';
 
 /** Deepest nesting of objects and lists in a body. CustomResourceDefinitions nest about 60 deep. */
 export const depthMax = 512;

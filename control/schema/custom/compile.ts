@@ -1,9 +1,9 @@
 // Turns the openAPIV3Schema of a CustomResourceDefinition (a structural schema) into the one schema form of `schema`. Called by `crd`.
 // Pure. Patterns and rules are compiled here once; schemas that are not structural have been refused by validation/crd.
 
-import type { CelRule, Schema, SchemaType, ValueRules, ValueSchema } from './schema.ts';
-import { isRecord, plainSchema } from './schema.ts';
-import { typeSchema } from './load.ts';
+import type { CelRule, Schema, SchemaType, ValueRules, ValueSchema } from '../schema.ts';
+import { isRecord, plainSchema } from '../schema.ts';
+import { typeSchema } from '../load.ts';
 
 type Json = Record<string, unknown>;
 

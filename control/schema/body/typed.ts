@@ -3,9 +3,9 @@
 // every patch. In a custom resource wrong types are left alone: its validation reports them as 422 with a path.
 // Source: sigs.k8s.io/json (strict decoding), kube-apiserver's pruning.
 
-import { NetloomError } from '../../api/errors.ts';
-import type { Schema } from './schema.ts';
-import { isRecord, setKey } from './schema.ts';
+import { NetloomError } from '../../../api/errors.ts';
+import type { Schema } from '../schema.ts';
+import { isRecord, setKey } from '../schema.ts';
 import { canonicalQuantity, canonicalTime, isBase64 } from './scalars.ts';
 
 /** What a walk found: paths of unknown fields, `spec.ports[0].targetport`, in document order. */

@@ -2,11 +2,11 @@
 // of the Kubernetes API server (`spec.replicas in body must be of type integer: "string"`).
 // Source: apiextensions-apiserver pkg/apiserver/{schema/defaulting,validation}, kube-openapi pkg/validation.
 
-import type { StatusCause } from '../../api/types.ts';
+import type { StatusCause } from '../../../api/types.ts';
 import { checkRule, isTransitionRule } from './cel.ts';
 import { hasFormat } from './formats.ts';
-import type { Schema, ValueRules, ValueSchema } from './schema.ts';
-import { cloneJson, equalJson, isRecord, setKey } from './schema.ts';
+import type { Schema, ValueRules, ValueSchema } from '../schema.ts';
+import { cloneJson, equalJson, isRecord, setKey } from '../schema.ts';
 
 /** Most complaints about one object; the rest would not be read. */
 const causeCountMax = 100;

@@ -4,7 +4,7 @@
 
 import { createRequire } from 'node:module';
 import type * as Yaml from 'yaml';
-import { NetloomError } from '../../api/errors.ts';
+import { NetloomError } from '../../../api/errors.ts';
 import { depthMax, keyCountMax } from './json.ts';
 
 /** Most alias expansions in one document (`billion laughs`). */

@@ -6,9 +6,9 @@
 // Shape: magic "k8s\0", then runtime.Unknown {1 typeMeta {1 apiVersion, 2 kind}, 2 raw, 3 contentEncoding, 4 contentType}.
 
 import { readFileSync } from 'node:fs';
-import { NetloomError } from '../../api/errors.ts';
-import { packageOf } from './kinds.ts';
-import { setKey } from './schema.ts';
+import { NetloomError } from '../../../api/errors.ts';
+import { packageOf } from '../kinds.ts';
+import { setKey } from '../schema.ts';
 
 /** Deepest nesting of messages. No type nests deeper than 20, but JSONSchemaProps in JSONSchemaProps may. */
 const messageDepthMax = 200;
@@ -55,7 +55,7 @@ export function decodeProtobuf(bytes: Uint8Array): DecodedProtobuf {
 export function protobufTypes(): string[] { return Object.keys(readTable()); }
 
 function readTable(): Record<string, string> {
-  return table ??= JSON.parse(readFileSync(new URL('./data/protobuf.json', import.meta.url), 'utf8')) as Record<string, string>;
+  return table ??= JSON.parse(readFileSync(new URL('../data/protobuf.json', import.meta.url), 'utf8')) as Record<string, string>;
 }
 
 function messageOf(type: string): Message | undefined {

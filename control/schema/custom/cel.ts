@@ -1,4 +1,4 @@
-// Evaluates x-kubernetes-validations (CEL) of custom resources. Called by `crd-values`; the one door of the CEL library, which is
+// Evaluates x-kubernetes-validations (CEL) of custom resources. Called by `values`; the one door of the CEL library, which is
 // loaded when the first rule is compiled, so a server without such CRDs never pays for it.
 // A rule that the library cannot compile is reported by `celProblem` and not enforced: Kubernetes' own functions that are missing here
 // (url, ip and cidr objects, quantity arithmetic, format) are few, and refusing the whole CRD would help nobody.
@@ -6,10 +6,10 @@
 
 import { createRequire } from 'node:module';
 import type * as CelModule from '@marcbachmann/cel-js';
-import { parseCIDR, parseIP } from '../../api/address.ts';
-import { quantityNanos } from './scalars.ts';
-import type { CelRule, Schema } from './schema.ts';
-import { isRecord, setKey } from './schema.ts';
+import { parseCIDR, parseIP } from '../../../api/address.ts';
+import { quantityNanos } from '../body/scalars.ts';
+import type { CelRule, Schema } from '../schema.ts';
+import { isRecord, setKey } from '../schema.ts';
 
 /** Longest rule text and deepest syntax tree that are compiled. */
 const ruleLengthMax = 16_384;

@@ -1,8 +1,8 @@
-// String formats of custom resource schemas. Unknown formats hold for every value, as in Kubernetes. Called by `crd-values`. Pure.
+// String formats of custom resource schemas. Unknown formats hold for every value, as in Kubernetes. Called by `values`. Pure.
 // Source: kube-openapi pkg/validation/strfmt, apiextensions-apiserver supported formats.
 
-import { parseCIDR, parseIP } from '../../api/address.ts';
-import { canonicalTime, isBase64 } from './scalars.ts';
+import { parseCIDR, parseIP } from '../../../api/address.ts';
+import { canonicalTime, isBase64 } from '../body/scalars.ts';
 
 const uuid = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i;
 
