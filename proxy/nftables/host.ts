@@ -23,7 +23,7 @@ export interface HostOptions {
 }
 
 /** Marks our routes in `ip route` (no other program's number). */
-const routeProtocol = '110';
+const routeProtocol = '111';
 
 /** Name → least value; `exact` ones are set as they are. Source: kube-proxy's conntrack defaults. */
 function settings(): [name: string, value: number, isExact: boolean][] {
