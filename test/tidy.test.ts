@@ -6,6 +6,7 @@ import { builtinModules } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseSync } from 'vite';
+import { errorTable } from '../api/errors.ts';
 
 const root = join(import.meta.dirname, '..');
 const folders = ['api', 'control', 'agent', 'proxy', 'dns', 'ingress', 'cli', 'bench', 'test'];
@@ -162,4 +163,16 @@ test('no test is switched off or singled out, and no source holds unfinished wor
 
 test('files have kebab-case names', () => {
   expect(files.filter((file) => !/^[a-z0-9-]+(\.[a-z0-9-]+)*\.ts$/.test(file.path.split('/').at(-1) ?? '')).map((file) => file.path)).toEqual([]);
+});
+
+const readme = readFileSync(join(root, 'README.md'), 'utf8');
+
+test('the README names only files that exist and every folder of the floor plan', () => {
+  const named = [...readme.matchAll(/`((?:api|control|agent|proxy|dns|ingress|cli|bench|test|examples)\/[\w./-]*)`/g)].map((match) => match[1] ?? '');
+  expect(named.filter((path) => !existsSync(join(root, path)))).toEqual([]);
+  for (const folder of [...product, 'bench', 'test']) expect(readme).toContain(`\`${folder}/\``);
+});
+
+test('the README lists every error code with its status, reason and meaning', () => {
+  for (const [code, row] of Object.entries(errorTable)) expect(readme).toContain(`| \`${code}\` | ${row.httpStatus} | ${row.reason} | ${row.retry} | ${row.meaning} |`);
 });
