@@ -67,7 +67,9 @@ export class ServiceSync {
     if (event.type === 'DELETED') { allocator.free(service); return; }
     const previous = event.previous?.object as Service | undefined;
     if (previous !== undefined) allocator.free(previous, previous.metadata.uid === service.metadata.uid ? service : undefined);
-    allocator.reserve(service);
+    // Two servers on one store can, within the time that a write needs to reach the other, give out the same number.
+    const conflicts = allocator.reserve(service);
+    if (conflicts.length > 0) this.#options.onConflicts?.(conflicts);
   }
 
   /** One pass: re-reserves from the stored Services, frees what nobody owned for three passes, reports conflicts. */
