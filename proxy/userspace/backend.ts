@@ -37,6 +37,7 @@ export class UserspaceBackend implements Backend {
   #nextRow = 1;
   #failureCount = 0;
   #replayCount = 0;
+  #hostAddresses: readonly string[] = [];
 
   constructor(options: UserspaceBackendOptions) {
     this.#options = options;
@@ -57,6 +58,7 @@ export class UserspaceBackend implements Backend {
     const removed: string[] = [];
     const gone = changes.isFull ? [...this.#plans.keys()].filter((key) => changes.services.get(key) === undefined) : [];
     const changed: PortSpec[] = [];
+    this.#hostAddresses = listHostAddresses();
     for (const key of gone) this.#forget(key, removed, changed);
     for (const [key, plan] of changes.services) {
       if (plan === undefined) this.#forget(key, removed, changed);
@@ -98,7 +100,7 @@ export class UserspaceBackend implements Backend {
   #plan(key: string, plan: ServicePlan, changed: PortSpec[], removed: string[], failures: Map<string, string>): void {
     const { scope, bind, nodePorts, nodeName } = this.#options;
     this.#plans.set(key, plan);
-    const { ports, problems } = planListeners(plan, { scope, bind, nodePorts, nodeName, hostAddresses: listHostAddresses() }, this.#rowOf(key));
+    const { ports, problems } = planListeners(plan, { scope, bind, nodePorts, nodeName, hostAddresses: this.#hostAddresses }, this.#rowOf(key));
     if (problems.length > 0) failures.set(key, problems.join('; '));
     const present = new Set(ports.map((spec) => spec.key));
     for (const specKey of this.#specKeys.get(key) ?? []) if (!present.has(specKey)) this.#drop(specKey, removed, changed);
