@@ -41,6 +41,7 @@ export class DnsServer {
   #plan: ListenPlan;
   #snapshots: SnapshotWriter | undefined;
   #publisher: EndpointPublisher | undefined;
+  #prepared: Promise<void> | undefined;
   #isListening = false;
   #describeSequence = 0;
 
@@ -85,12 +86,20 @@ export class DnsServer {
 
   registerMetrics(registry: Registry): void { this.#metrics.register(registry); }
 
+  /** Starts the threads ahead of `start`, while other parts are still coming up: loading code takes most of the time. */
+  prepare(): Promise<void> {
+    this.#prepared ??= this.#pool.start();
+    // `start` reports a failure; until then it must not count as unhandled.
+    this.#prepared.catch(() => {});
+    return this.#prepared;
+  }
+
   /** Resolves when every thread listens with the state known so far. Rejects with PortInUse, PermissionDenied, ConfigInvalid. */
   async start(): Promise<void> {
     const { dataDir, clock, log } = this.#options;
     if (this.#options.isHandover !== true) for (const item of this.#plan.addresses) if (item.port !== 0) await assertFree(item);
     this.#channel.onMessage((index, message) => this.#receive(index, message as DnsReport));
-    await this.#pool.start();
+    await this.prepare();
     const snapshot = dataDir === undefined ? undefined : await readSnapshot(dataDir, this.#clusterDomain);
     await this.#waitForSync(snapshot === undefined ? syncWaitMs.alone : syncWaitMs.withSnapshot);
     if (dataDir !== undefined) this.#snapshots = new SnapshotWriter({ dataDir, clusterDomain: this.#clusterDomain, source: this.#feed, clock, log });

@@ -166,7 +166,7 @@ export class SlowPath {
    */
   #searchPath(query: Query, labels: readonly string[], node: Node, client: string, soaStart: number, later: Later): Answer | undefined {
     const zone = this.#zone;
-    const namespace = zone.namespaceByAddress.get(client.startsWith('::ffff:') ? client.slice(7) : client);
+    const namespace = zone.namespaceAt(client.startsWith('::ffff:') ? client.slice(7) : client);
     const base = labels.slice(0, -2);
     const plain = (): Answer => local(negativeAnswer(zone, node, soaStart, query.hasOpt));
     if (namespace === undefined || labels.at(-1) !== 'svc' || labels.at(-2) !== namespace || base.length < 2) return plain();

@@ -68,8 +68,8 @@ export class Zone {
   readonly namespaces = new Set<string>();
   /** 'namespace ip' → 'namespace/pod' of verified mode. */
   readonly podByAddress = new Map<string, string>();
-  /** Client address → namespace, for autopath. */
-  readonly namespaceByAddress = new Map<string, string>();
+  /** Address → the Pods that have it: one, or several on the host's network. */
+  readonly #podsAt = new Map<string, string | Set<string>>();
   /** Compiled answers: qtype → name key → template. */
   readonly hot: Map<string, Template>[] = [];
   readonly #podAddresses = new Map<string, readonly string[]>();
@@ -123,6 +123,14 @@ export class Zone {
   ownersOf(ip: string): readonly ServiceZone[] {
     const owners = this.#reverse.get(ip);
     return owners === undefined ? [] : Array.isArray(owners) ? owners : [owners];
+  }
+
+  /** The Namespace of the Pods at an address; undefined when there is none, or Pods of several Namespaces share it. */
+  namespaceAt(ip: string): string | undefined {
+    const present = this.#podsAt.get(ip);
+    if (present === undefined) return undefined;
+    const namespaces = new Set((typeof present === 'string' ? [present] : [...present]).map((key) => key.slice(0, key.indexOf('/'))));
+    return namespaces.size === 1 ? [...namespaces][0] : undefined;
   }
 
   /** Keeps a compiled answer until `service` changes. */
@@ -191,16 +199,23 @@ export class Zone {
     this.#podAddresses.set(key, addresses);
     for (const ip of addresses) {
       this.podByAddress.set(`${namespace} ${ip}`, key);
-      this.namespaceByAddress.set(ip, namespace);
+      const present = this.#podsAt.get(ip);
+      if (present === undefined) this.#podsAt.set(ip, key);
+      else if (typeof present === 'string') this.#podsAt.set(ip, new Set([present, key]));
+      else present.add(key);
     }
   }
 
   #removePod(key: string): void {
     const namespace = key.slice(0, key.indexOf('/'));
     for (const ip of this.#podAddresses.get(key) ?? []) {
+      const present = this.#podsAt.get(ip);
+      if (present === key) this.#podsAt.delete(ip);
+      else if (present instanceof Set && present.delete(key) && present.size === 0) this.#podsAt.delete(ip);
       if (this.podByAddress.get(`${namespace} ${ip}`) !== key) continue;
-      this.podByAddress.delete(`${namespace} ${ip}`);
-      if (this.namespaceByAddress.get(ip) === namespace) this.namespaceByAddress.delete(ip);
+      const heir = present instanceof Set ? [...present].find((other) => other.startsWith(`${namespace}/`)) : undefined;
+      if (heir === undefined) this.podByAddress.delete(`${namespace} ${ip}`);
+      else this.podByAddress.set(`${namespace} ${ip}`, heir);
     }
     this.#podAddresses.delete(key);
   }
@@ -210,7 +225,7 @@ export class Zone {
     this.services.clear();
     this.namespaces.clear();
     this.podByAddress.clear();
-    this.namespaceByAddress.clear();
+    this.#podsAt.clear();
     this.#podAddresses.clear();
     this.#reverse.clear();
   }
