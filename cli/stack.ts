@@ -196,7 +196,7 @@ export class Stack {
       const dns = new DnsServer({
         view, namespaces: informers.namespaces, pods: settings.dnsPods === 'disabled' ? undefined : informers.pods, clusterDomain: settings.clusterDomain,
         listen: [{ address: settings.bind, port: settings.dnsPort }, ...(inside === undefined ? [] : [inside])],
-        upstreams: settings.dnsUpstreams, podsMode: settings.dnsPods, workers: 1, dataDir: settings.dataDir, clock: this.clock, log: this.log.with({ component: 'dns' }),
+        upstreams: settings.dnsUpstreams, clusterNetworks: settings.serviceCIDRs, podsMode: settings.dnsPods, workers: 1, dataDir: settings.dataDir, clock: this.clock, log: this.log.with({ component: 'dns' }),
         ...(inside === undefined ? {} : { publish: { client, address: inside.address, port: inside.port, nodeName: settings.nodeName } }),
       });
       await dns.start();
