@@ -228,7 +228,7 @@ export class HttpEngine {
     exchange.sentMs = this.nowMsCached;
     const { protocol } = endpoint.backend;
     if (protocol === 'h2c' || protocol === 'h2') return connectH2(this, exchange, endpoint);
-    const idle = endpoint.takeIdle() as UpstreamH1 | undefined;
+    const idle = exchange.needsFresh ? undefined : endpoint.takeIdle() as UpstreamH1 | undefined;
     const upstream = idle ?? new UpstreamH1(this, endpoint);
     upstream.send(exchange, idle !== undefined, this.nowMsCached);
     return upstream;

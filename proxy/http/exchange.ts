@@ -73,6 +73,8 @@ export class Exchange {
   replayBytes = 0;
   isReplayLost = false;
   isActive = false;
+  /** The next try must not use a kept connection. */
+  needsFresh = false;
   isResponseStarted = false;
   isUpgrade = false;
   /** The status of the answer that takesOver() kept back. */
@@ -138,7 +140,7 @@ export class Exchange {
     this.tried = undefined; this.endpoint = undefined; this.upstream = undefined; this.route = undefined; this.backend = undefined;
     this.responseFields = ''; this.reason = ''; this.requestID = ''; this.row = -1; this.endpointName = '';
     this.requestFields = ''; this.removedFields = noNames; this.isTargetChanged = false; this.upstreamHost = undefined; this.bodyBytesMax = Infinity;
-    this.replaces = undefined; this.choose = undefined;
+    this.replaces = undefined; this.choose = undefined; this.needsFresh = false;
   }
 
   resetBody(kind: number): void {
@@ -293,7 +295,9 @@ export class Exchange {
       return;
     }
     if (this.#mayRetry(kind, isConnect, upstream?.isReused === true) && this.engine.takeRetry(this, isConnect)) {
-      if (endpoint !== undefined && !(upstream?.isReused === true && !isConnect)) (this.tried ??= []).push(endpoint);
+      // After a lost kept connection its neighbours may be stale as well: another endpoint, or at least a new connection.
+      if (upstream?.isReused === true) this.needsFresh = true;
+      if (endpoint !== undefined && !(this.needsFresh && (this.backend?.endpoints.length ?? 0) <= 1)) (this.tried ??= []).push(endpoint);
       this.retryCount += 1;
       this.forward();
       return;

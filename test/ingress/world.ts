@@ -51,9 +51,16 @@ export class World {
     return this;
   }
 
-  async stop(drainMs = 0): Promise<void> {
+  /** Drains and closes the listeners; backends and API stay. */
+  async stopServing(drainMs: number): Promise<void> {
+    const side = this.#side;
+    this.#side = undefined;
     await this.controller.stop(drainMs);
-    await this.#side?.stop(drainMs);
+    await side?.stop(drainMs);
+  }
+
+  async stop(drainMs = 0): Promise<void> {
+    if (this.#side !== undefined) await this.stopServing(drainMs);
     this.#informers?.stop();
     for (const server of this.servers) { server.closeAllConnections(); server.close(); }
   }
