@@ -16,7 +16,8 @@ export interface Settings {
   proxyMode: 'nftables' | 'userspace'; proxyModeReason: string; podNetwork: 'netns' | 'loopback';
   serviceCIDRs: string[]; podCIDR: string; nodePodCIDR: string; podGateway: string; dnsClusterIP: string;
   apiPort: number; httpPort: number; httpsPort: number; dnsPort: number; adminPort: number;
-  dnsUpstreams: string[]; dnsPods: 'verified' | 'insecure' | 'disabled'; workerCount: number; drainMs: number;
+  /** Undefined = what this machine itself asks, found by the DNS server. */
+  dnsUpstreams: string[] | undefined; dnsPods: 'verified' | 'insecure' | 'disabled'; workerCount: number; drainMs: number;
   logLevel: LogLevel; logFormat: 'text' | 'json'; kubeconfigOut: string; flags: AllFlags;
   has: { agent: boolean; proxy: boolean; dns: boolean; ingress: boolean };
 }
@@ -37,7 +38,7 @@ export function makeSettings(flags: AllFlags, kind: RunKind): Settings {
     podGateway: addressAt(nodePodCIDR, 1), dnsClusterIP: addressAt(serviceCIDRs[0] ?? '10.96.0.0/16', 10),
     apiPort: flags.apiPort, httpPort: flags.httpPort ?? (isRoot ? 80 : 8080), httpsPort: flags.httpsPort ?? (isRoot ? 443 : 8443),
     dnsPort: flags.dnsPort ?? (isRoot ? 53 : 1053), adminPort: flags.adminPort,
-    dnsUpstreams: flags.dnsUpstream ?? upstreamsFromResolvConf(), dnsPods: flags.dnsPods ?? 'verified',
+    dnsUpstreams: flags.dnsUpstream, dnsPods: flags.dnsPods ?? 'verified',
     workerCount: flags.workers ?? Math.max(1, availableParallelism()), drainMs: flags.drain,
     logLevel: flags.logLevel ?? (kind === 'up' ? 'warn' : 'info'), logFormat: flags.logFormat,
     kubeconfigOut: resolve(flags.kubeconfigOut ?? join(dataDir, 'kubeconfig')), flags,
@@ -102,12 +103,6 @@ export function addressAt(cidr: string, index: number): string {
 function firstSubnet(podCIDR: string): string {
   const cidr = parseCIDR(podCIDR);
   return cidr === undefined ? podCIDR : `${cidr.base}/${Math.max(cidr.prefixLength, cidr.family === 'IPv4' ? 24 : 64)}`;
-}
-
-function upstreamsFromResolvConf(): string[] {
-  try {
-    return readFileSync('/etc/resolv.conf', 'utf8').split('\n').flatMap((line) => { const match = /^\s*nameserver\s+(\S+)/.exec(line); return match?.[1] === undefined ? [] : [match[1]]; });
-  } catch { return []; }
 }
 
 /** Who holds a TCP or UDP port, as "name (pid N)", from /proc; undefined when it cannot be told. */
