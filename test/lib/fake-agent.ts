@@ -6,16 +6,16 @@ import { systemClock } from '../../api/clock.ts';
 import { silentLog } from '../../api/log.ts';
 import { resources } from '../../api/resources.ts';
 import type { Condition, Pod } from '../../api/types.ts';
-import type { ControlWorld } from './control-world.ts';
+import type { ApiClient } from '../../api/client.ts';
 
 export class FakeAgent {
-  readonly #world: ControlWorld;
+  readonly #world: { client: ApiClient };
   readonly #informers: SharedInformers;
   #addressCount = 0;
   /** Pods for which this is false stay not ready. */
   isReady: (pod: Pod) => boolean = () => true;
 
-  constructor(world: ControlWorld) {
+  constructor(world: { client: ApiClient }) {
     this.#world = world;
     this.#informers = new SharedInformers(world.client, { clock: systemClock, log: silentLog });
     this.#informers.pods.onChange(({ type, object }) => { if (type !== 'delete') void this.#run(object).catch(() => {}); });
