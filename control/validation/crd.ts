@@ -1,6 +1,9 @@
 // Rules of CustomResourceDefinitions: names, versions and that each schema is structural. Called by `validate`.
 // Source: apiextensions-apiserver pkg/apis/apiextensions/validation, pkg/apiserver/schema/validation.go.
 
+import { compileSchema } from '../schema/custom/compile.ts';
+import { validateBySchema } from '../schema/custom/values.ts';
+import { cloneJson, plainSchema } from '../schema/schema.ts';
 import type { Fields } from './fields.ts';
 import { entries, maybePart, part, parts, text, texts } from './fields.ts';
 import { immutable } from './metadata.ts';
@@ -90,6 +93,7 @@ function validateStructure(schema: Fields, path: string, place: Place, depth: nu
   if (properties.length > 0 && values !== undefined && values !== false) problems.forbidden(`${path}.additionalProperties`, 'additionalProperties and properties are mutual exclusive');
   if (type === 'array' && schema['items'] === undefined && !isFree) problems.required(`${path}.items`, 'must be specified');
   validatePattern(schema, path, problems);
+  if (schema['default'] !== undefined && problems.count === 0) validateDefault(schema, `${path}.default`, place, problems);
   validateListType(schema, type, path, problems);
   for (const [key, child] of properties) validateStructure(child as Fields, `${path}.properties[${key}]`, 'field', depth + 1, problems);
   if (typeof values === 'object' && values !== null) validateStructure(values as Fields, `${path}.additionalProperties`, 'value', depth + 1, problems);
@@ -108,6 +112,13 @@ function validatePattern(schema: Fields, path: string, problems: Problems): void
       problems.invalid(`${path}.pattern`, pattern, `must be a valid regular expression, but isn't: ${(error as Error).message}`);
     }
   }
+}
+
+/** A default must hold against its own schema: it is stored without further checks. */
+function validateDefault(schema: Fields, path: string, place: Place, problems: Problems): void {
+  if (place === 'root') { problems.forbidden(path, 'must not be set at the root'); return; }
+  const holder = { ...plainSchema, type: 'object' as const, properties: new Map([['default', compileSchema(schema)]]) };
+  for (const cause of validateBySchema({ default: cloneJson(schema['default']) }, undefined, holder)) problems.invalid(path, schema['default'], cause.message ?? '');
 }
 
 function validateListType(schema: Fields, type: string, path: string, problems: Problems): void {

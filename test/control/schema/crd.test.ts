@@ -173,6 +173,7 @@ describe('definitions', () => {
     [{ type: 'object', properties: { a: { type: 'string' } }, additionalProperties: { type: 'string' } }, 'FieldValueForbidden spec.versions[0].schema.openAPIV3Schema.properties[spec].additionalProperties'],
     [{ type: 'object', $ref: '#/x' }, 'FieldValueForbidden spec.versions[0].schema.openAPIV3Schema.properties[spec].$ref'],
     [{ type: 'object', properties: { a: { type: 'string', pattern: '(' } } }, 'FieldValueInvalid spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[a].pattern'],
+    [{ type: 'object', properties: { a: { type: 'integer', default: 'x' } } }, 'FieldValueInvalid spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[a].default'],
     [{ type: 'array', items: { type: 'object' }, 'x-kubernetes-list-type': 'map' }, 'FieldValueRequired spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-list-map-keys'],
   ])('a schema that is not structural is refused: %j', (schema, expected) => { expect(causes(definition(schema))).toContain(expected); });
 });
