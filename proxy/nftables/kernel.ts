@@ -5,9 +5,10 @@ import { NetloomError } from '../../api/errors.ts';
 import type { IPFamily } from '../../api/types.ts';
 import type { Libraries, NetlinkSocket } from './ffi.ts';
 import { NftContext } from './ffi.ts';
+import { commandsOf } from './element-text.ts';
 import { familyWords, setLayouts, tableName } from './layout.ts';
 import type { TableInfo } from './netlink.ts';
-import { BatchWriter, countRules, dumpElements, listChains, messages, readGeneration, readTable, tableFlags } from './netlink.ts';
+import { BatchWriter, countRules, dumpElements, listChains, listSets, messages, readGeneration, readTable, tableFlags } from './netlink.ts';
 import type { ApplyResult, ElementOperation, KernelPort, OpenResult, OperationGroup, Ownership } from './port.ts';
 import { timeoutProgram, timeoutsOfChains } from './program.ts';
 
@@ -41,7 +42,7 @@ export class NetlinkPort implements KernelPort {
     const present = readTable(this.#socket, this.#family, tableName);
     const marker = `program-${version}`;
     this.#program = program;
-    if (present !== undefined && this.#claim(wanted, present) && this.#hasChain(marker) && this.#isIntact()) {
+    if (present !== undefined && this.#claim(wanted, present) && (this.#isCurrent(marker) || this.#replace(program, marker))) {
       this.#handle = present.handle;
       return { isAdopted: true, ownership: present.flags === 0 ? 'none' : wanted };
     }
@@ -80,7 +81,29 @@ export class NetlinkPort implements KernelPort {
     return errno;
   }
 
-  #hasChain(name: string): boolean { return listChains(this.#socket, this.#family, tableName).includes(name); }
+  #isCurrent(marker: string): boolean { return listChains(this.#socket, this.#family, tableName).includes(marker) && this.#isIntact(); }
+
+  /**
+   * Puts this program in the place of another in one transaction, elements included, so that a new version of netloom
+   * starts without a gap. Sticky clients are forgotten. False = it did not work: make the table anew.
+   */
+  #replace(program: string, marker: string): boolean {
+    const table = `${this.#word} ${tableName}`;
+    try {
+      const adds: ElementOperation[] = [];
+      for (const [set, layout] of setLayouts.entries()) for (const [key, data] of this.#dump(layout.name, layout.isInterval)) adds.push({ isDelete: false, set, key, data });
+      const lines = [`flush table ${table}`];
+      for (const name of listSets(this.#socket, this.#family, tableName)) lines.push(`delete ${name.isMap ? 'map' : 'set'} ${table} ${name.name}`);
+      const chains = listChains(this.#socket, this.#family, tableName);
+      for (const chain of chains) lines.push(`delete chain ${table} ${chain}`);
+      const family = this.#family === 2 ? 'IPv4' : 'IPv6';
+      const timeouts = [...timeoutsOfChains(chains)].map(([timeoutClass, seconds]) => timeoutProgram(family, timeoutClass, seconds)).join('');
+      this.#context.run(`${lines.join('\n')}\n${program}${timeouts}add chain ${table} ${marker}\n${commandsOf([{ deletes: [], adds }], family).join('\n')}\n`);
+      return true;
+    } catch {
+      return false;
+    }
+  }
 
   /** Chains and rules that the program and the loaded affinity timeouts make, against what is there. */
   #isIntact(): boolean {
@@ -133,8 +156,11 @@ export class NetlinkPort implements KernelPort {
   dump(set: number): Promise<[string, string][]> {
     const layout = setLayouts[set];
     if (layout === undefined) throw new NetloomError('InternalError', `no set ${set}`);
-    const elements = dumpElements(this.#socket, this.#family, tableName, layout.name);
-    return Promise.resolve(elements.map(([key, data, keyEnd]) => [key, layout.isInterval ? (keyEnd === '' ? key : keyEnd) : data]));
+    return Promise.resolve(this.#dump(layout.name, layout.isInterval));
+  }
+
+  #dump(name: string, isInterval: boolean): [string, string][] {
+    return dumpElements(this.#socket, this.#family, tableName, name).map(([key, data, keyEnd]) => [key, isInterval ? (keyEnd === '' ? key : keyEnd) : data]);
   }
 
   timeouts(): Promise<Map<number, number>> {

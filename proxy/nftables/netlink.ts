@@ -12,7 +12,7 @@ const dump = 0x300;
 const create = 0x400;
 const nested = 0x8000;
 const subsystem = 10 << 8;
-export const messages = Object.freeze({ newTable: 0, getTable: 1, deleteTable: 2, getChain: 4, getRule: 7, newElements: 12, getElements: 13, deleteElements: 14, newGeneration: 15, getGeneration: 16 });
+export const messages = Object.freeze({ newTable: 0, getTable: 1, deleteTable: 2, getChain: 4, getRule: 7, getSet: 10, newElements: 12, getElements: 13, deleteElements: 14, newGeneration: 15, getGeneration: 16 });
 export const tableFlags = Object.freeze({ owner: 2, persist: 4 });
 /** Octets of elements in one message; a netlink attribute's length is 16 bits. */
 const elementsBytesMax = 60_000;
@@ -263,6 +263,22 @@ export function listChains(socket: NetlinkSocket, family: number, table: string)
     if (isOurs) names.push(name);
   });
   return names;
+}
+
+/** Named sets and maps of the table. */
+export function listSets(socket: NetlinkSocket, family: number, table: string): { name: string; isMap: boolean }[] {
+  const sets: { name: string; isMap: boolean }[] = [];
+  ask(socket, messages.getSet, family, true, [table], (buffer, from, to) => {
+    let name = '';
+    let flags = 0;
+    eachAttribute(buffer, from, to, (type, start, end) => {
+      if (type === 2) name = buffer.latin1Slice(start, end - 1);
+      else if (type === 3) flags = buffer.readUInt32BE(start);
+    });
+    const isAnonymous = (flags & 1) !== 0;
+    if (!isAnonymous) sets.push({ name, isMap: (flags & 8) !== 0 });
+  });
+  return sets;
 }
 
 /** Rules in the table. */

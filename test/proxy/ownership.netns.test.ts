@@ -85,6 +85,20 @@ describe.skipIf(!isRoot)('the kernel table', () => {
     expect(result.count).toBeGreaterThan(20);
   });
 
+  test('a new version of the program takes over under load: no connection fails', async () => {
+    await pod.ask({ do: 'load', requests: [{ protocol: 'TCP', to: '10.96.0.1', port: 80, timeoutMs: 3000 }, { protocol: 'TCP', to: '10.96.0.2', port: 80, timeoutMs: 3000 }], concurrency: 4 });
+    const handle = node.exec('nft', '-a', 'list', 'tables');
+    for (const isMasqueradeAll of [true, false]) {
+      await restartWorker(node, 'SIGKILL');
+      await startProxy(false, { isMasqueradeAll });
+      expect(await node.ask<number>({ do: 'differences' })).toBe(0);
+    }
+    expect(node.exec('nft', '-a', 'list', 'tables')).toBe(handle);
+    const result = await pod.ask<{ count: number; errors: object }>({ do: 'load-end' });
+    expect(result.errors).toEqual({});
+    expect(result.count).toBeGreaterThan(20);
+  });
+
   test('objects that went away while the process was down are removed at the next start, others are kept', async () => {
     await restartWorker(node, 'SIGKILL');
     await node.ask({ do: 'apply', objects: objects.slice(0, 2) });
