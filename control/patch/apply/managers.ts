@@ -189,14 +189,22 @@ function readManagers(object: KubeObject | undefined): Managers {
 }
 
 // Stored objects are shared and never changed, so the sets of their entries are read once; sets are not changed either.
-const setsRead = new WeakMap<object, FieldNode>();
-const fieldsWritten = new WeakMap<FieldNode, Record<string, unknown>>();
+// Both maps start anew after so many sets: a set takes more memory than the fieldsV1 that it was read from.
+const setsReadMax = 2000;
+let setsRead = new WeakMap<object, FieldNode>();
+let fieldsWritten = new WeakMap<FieldNode, Record<string, unknown>>();
+let setsReadCount = 0;
 
 function readSet(fields: Record<string, unknown>): FieldNode | undefined {
   const known = setsRead.get(fields);
   if (known !== undefined) return known;
   const set = fromFieldsV1(fields);
   if (set === undefined) return undefined;
+  if (++setsReadCount > setsReadMax) {
+    setsRead = new WeakMap();
+    fieldsWritten = new WeakMap();
+    setsReadCount = 0;
+  }
   setsRead.set(fields, set);
   fieldsWritten.set(set, fields);
   return set;
