@@ -117,14 +117,17 @@ export class Engine {
     if (query.qtype === rrTypes.AXFR || query.qtype === rrTypes.IXFR) return transfer.handle(message, query, origin);
     if (isMetaType(query.qtype)) return this.#refuse(message, rcodes.NOTIMP, origin);
     let held: Origin | undefined;
+    let early: Answer | undefined;
     const startedMs = clock.monotonicMs();
     const answer = slowPath.answer(query, origin.address, (late) => {
       const to = held;
-      if (to === undefined) return;
+      // Upstreams may fail before this call has returned.
+      if (to === undefined) { early = late; return; }
       this.#options.counters.addDuration(1, (clock.monotonicMs() - startedMs) / 1000);
       to.reply(this.#renderLate(message, late, to));
     });
-    if (answer !== undefined) return this.#renderAnswer(message, answer, origin);
+    const now = answer ?? (early as Answer | undefined);
+    if (now !== undefined) return this.#renderAnswer(message, now, origin);
     held = origin.hold();
     return undefined;
   }

@@ -149,15 +149,20 @@ export class SlowPath {
     const question = { key: query.key, qtype: query.qtype, isDnssecOk: query.isDnssecOk, isCheckingDisabled: (query.flags & flags.CD) !== 0 };
     const waiting = this.#waiting.get(client) ?? 0;
     if (waiting >= waitingPerClientMax) return refusal(extendedErrors.other, 'too many questions of this address wait for upstream resolvers');
+    this.#waiting.set(client, waiting + 1);
     const now = forwarder.resolve(question, (result) => {
-      const left = (this.#waiting.get(client) ?? 1) - 1;
-      if (left > 0) this.#waiting.set(client, left);
-      else this.#waiting.delete(client);
+      this.#release(client);
       later({ ...result, isForeign: true });
     });
-    if (now !== undefined) return { ...now, isForeign: true };
-    this.#waiting.set(client, waiting + 1);
-    return undefined;
+    if (now === undefined) return undefined;
+    this.#release(client);
+    return { ...now, isForeign: true };
+  }
+
+  #release(client: string): void {
+    const left = (this.#waiting.get(client) ?? 1) - 1;
+    if (left > 0) this.#waiting.set(client, left);
+    else this.#waiting.delete(client);
   }
 
   /**
