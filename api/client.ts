@@ -4,7 +4,7 @@
 // Source: Kubernetes API concepts (list, watch, patch content types).
 
 import { readFileSync } from 'node:fs';
-import { Agent, request as undiciRequest } from 'undici';
+import type { Agent } from 'undici';
 import { fromStatus, NetloomError } from './errors.ts';
 import { apiVersionOf, resourcePath, type ResourceRef } from './resources.ts';
 import type { KubeList, KubeObject, Status, WatchEvent } from './types.ts';
@@ -31,16 +31,7 @@ export interface HttpTransportOptions {
 
 /** HTTPS transport with kept connections; watches each hold one connection. */
 export function httpTransport(options: HttpTransportOptions): ApiTransport {
-  const agent = new Agent({
-    connections: 64, pipelining: 1, keepAliveTimeout: 30_000, headersTimeout: 60_000, bodyTimeout: 0,
-    connect: {
-      timeout: options.connectTimeoutMs ?? 5_000,
-      ...(options.caPem === undefined ? {} : { ca: options.caPem }),
-      ...(options.certPem === undefined ? {} : { cert: options.certPem, key: options.keyPem }),
-      ...(options.serverName === undefined ? {} : { servername: options.serverName }),
-      rejectUnauthorized: options.insecureSkipVerify !== true,
-    },
-  });
+  let agent: Agent | undefined;
   const origin = options.server.replace(/\/+$/, '');
   return {
     async request(request: ApiRequest): Promise<ApiResponse> {
@@ -49,6 +40,9 @@ export function httpTransport(options: HttpTransportOptions): ApiTransport {
       if (token !== undefined) headers['authorization'] = `Bearer ${token}`;
       const url = `${origin}${request.path}${request.query === undefined || request.query === '' ? '' : `?${request.query}`}`;
       try {
+        // Loaded at the first request: a process with its own control plane makes none.
+        const { Agent: UndiciAgent, request: undiciRequest } = await import('undici');
+        agent ??= new UndiciAgent(agentOptions(options));
         const response = await undiciRequest(url, {
           method: request.method as 'GET', headers, dispatcher: agent,
           ...(request.body === undefined ? {} : { body: request.body }), ...(request.signal === undefined ? {} : { signal: request.signal }),
@@ -61,7 +55,20 @@ export function httpTransport(options: HttpTransportOptions): ApiTransport {
         throw new NetloomError('ConnectFailed', `cannot reach the API server at ${origin}: ${(cause as Error).message}`, { source: 'api', cause });
       }
     },
-    close: () => agent.destroy(),
+    close: async () => { await agent?.destroy(); },
+  };
+}
+
+function agentOptions(options: HttpTransportOptions): Agent.Options {
+  return {
+    connections: 64, pipelining: 1, keepAliveTimeout: 30_000, headersTimeout: 60_000, bodyTimeout: 0,
+    connect: {
+      timeout: options.connectTimeoutMs ?? 5_000,
+      ...(options.caPem === undefined ? {} : { ca: options.caPem }),
+      ...(options.certPem === undefined ? {} : { cert: options.certPem, key: options.keyPem }),
+      ...(options.serverName === undefined ? {} : { servername: options.serverName }),
+      rejectUnauthorized: options.insecureSkipVerify !== true,
+    },
   };
 }
 

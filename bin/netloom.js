@@ -13,8 +13,10 @@ const main = isFile(join(root, 'cli', 'main.ts')) ? join(root, 'cli', 'main.ts')
 const major = Number(process.versions.node.split('.')[0]);
 
 if (major >= 26) {
+  // Compiled code is kept in the project's own folder: one below /tmp could be prepared by somebody else.
   const { enableCompileCache } = await import('node:module');
-  enableCompileCache?.();
+  process.env.NETLOOM_COMPILE_CACHE ??= join(root, 'node_modules', '.cache', 'netloom');
+  enableCompileCache(process.env.NETLOOM_COMPILE_CACHE);
   await import(pathToFileURL(main).href);
 } else {
   const carried = findCarried();

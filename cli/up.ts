@@ -2,6 +2,7 @@
 // serves until a signal, drains and stops. Every failure ends in one line and exit code 1; nothing is left behind.
 
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { createLog } from '../api/log.ts';
 import { sleep, systemClock } from '../api/clock.ts';
 import { NetloomError } from '../api/errors.ts';
@@ -41,6 +42,7 @@ export async function up(raw: Record<string, unknown>, kind: RunKind): Promise<v
     printError(withHolder(error));
     process.exit(1);
   }
+  flushCompileCache();
   const signal = await stopping.promise;
   say(`\nstopping (${signal})`);
   const second = signalPromise();
