@@ -106,7 +106,9 @@ export function withoutPath(node: FieldNode, path: readonly string[]): FieldNode
 /** The fieldsV1 object. Steps are sorted, so that equal sets give equal JSON. */
 export function toFieldsV1(node: FieldNode): Record<string, unknown> {
   const out: Record<string, unknown> = {};
-  const steps = [...node.children.keys()].filter((step) => !isEmptySet(node.children.get(step))).sort();
+  const steps: string[] = [];
+  for (const [step, child] of node.children) if (child.isMember || child.children.size > 0) steps.push(step);
+  steps.sort();
   if (node.isMember && steps.length > 0) out['.'] = {};
   for (const step of steps) out[step] = toFieldsV1(node.children.get(step) as FieldNode);
   return out;
