@@ -20,6 +20,11 @@ const root = new URL('../../', import.meta.url);
 const modelFolder = new URL('node_modules/models-1.32/dist/gen/models/', root);
 const plainFolder = new URL('node_modules/kubernetes-types/', root);
 
+/** Fields younger than the models: trafficDistribution PreferSameNode needs hints by node (KEP-3015, Kubernetes 1.33). */
+const laterFields: Readonly<Record<string, Readonly<Record<string, { code: string; doc: string }>>>> = {
+  'discovery/v1.EndpointHints': { forNodes: { code: '[]ForZone~', doc: 'forNodes indicates the node(s) this endpoint should be consumed by when using topology aware routing. May contain a maximum of 8 entries.' } },
+};
+
 /** The generated files: path below control/schema/data → text. */
 export function generate(): Map<string, string> {
   const plain = readPlainTypes();
@@ -68,6 +73,10 @@ function describe(packageName: string, typeName: string, plain: Map<string, Plai
     codes[field.name] = code + (model.required.has(field.name) ? '!' : '') + (zeros?.has(field.name) === true ? '~' : '');
     const text = prose?.docs[field.name] ?? model.docs[field.name] ?? '';
     if (text !== '') texts[field.name] = text;
+  }
+  for (const [field, { code, doc }] of Object.entries(laterFields[`${packageName}.${typeName}`] ?? {})) {
+    codes[field] = code;
+    texts[field] = doc;
   }
   return { codes, texts, refs };
 }

@@ -12,6 +12,7 @@ import { validateServiceIPs, validateServiceIPsUpdate } from './service-ips.ts';
 
 export const protocols: readonly string[] = ['TCP', 'UDP', 'SCTP'];
 const serviceTypes = ['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'];
+const distributions: readonly string[] = ['PreferClose', 'PreferSameZone', 'PreferSameNode'];
 const sourceRangesAnnotation = 'service.beta.kubernetes.io/load-balancer-source-ranges';
 
 /** Checks a Service as it would be stored. */
@@ -154,7 +155,7 @@ function validatePolicies(spec: Fields, type: string, problems: Problems): void 
   if (internal === '') { if (type !== 'ExternalName' && serviceTypes.includes(type)) problems.required('spec.internalTrafficPolicy'); }
   else if (internal !== 'Cluster' && internal !== 'Local') problems.notSupported('spec.internalTrafficPolicy', internal, ['Cluster', 'Local']);
   const distribution = spec['trafficDistribution'];
-  if (distribution !== undefined && distribution !== 'PreferClose') problems.notSupported('spec.trafficDistribution', distribution, ['PreferClose']);
+  if (distribution !== undefined && !distributions.includes(String(distribution))) problems.notSupported('spec.trafficDistribution', distribution, distributions);
 }
 
 function needsHealthCheckPort(spec: Fields): boolean { return spec['type'] === 'LoadBalancer' && spec['externalTrafficPolicy'] === 'Local'; }

@@ -116,6 +116,17 @@ test('trafficDistribution PreferClose hints each ready endpoint at its own zone,
   expect(await hints()).toEqual([undefined, undefined, undefined]);
 });
 
+test('trafficDistribution PreferSameNode hints at node and zone, is stored, and then leaves the slice alone', async () => {
+  await makeService('web', { trafficDistribution: 'PreferSameNode' });
+  await pod('p1', { ip: '10.244.0.1' });
+  await world.settled();
+  const [slice] = await slices();
+  expect(slice?.endpoints?.[0]?.hints).toEqual({ forZones: [{ name: 'a' }], forNodes: [{ name: 'n1' }] });
+  await world.restartControllers();
+  await world.settled();
+  expect((await slices())[0]?.metadata.resourceVersion).toBe(slice?.metadata.resourceVersion);
+});
+
 test('relabelling a Pod or changing the selector moves endpoints; ExternalName and deletion take the slices away', async () => {
   await makeService('web');
   await makeService('api');
