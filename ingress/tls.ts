@@ -90,7 +90,10 @@ export function createTlsServer(store: CertificateStore, options: { ticketKeys?:
 
 /** Asks this one client for a certificate. Node has the switch per server only; its TLS handle has it per connection. */
 function requestCertificate(socket: unknown): void {
-  const handle = (socket as { _handle?: { setVerifyMode?: (isRequested: boolean, mayReject: boolean) => void } } | undefined)?._handle;
-  if (typeof handle?.setVerifyMode !== 'function') throw new Error('client certificates cannot be requested');
-  handle.setVerifyMode(true, false);
+  const inner = socket as { _requestCert?: boolean; _rejectUnauthorized?: boolean; _handle?: { setVerifyMode?: (isRequested: boolean, mayReject: boolean) => void } } | undefined;
+  if (inner === undefined || typeof inner._handle?.setVerifyMode !== 'function') throw new Error('client certificates cannot be requested');
+  inner._handle.setVerifyMode(true, false);
+  // The verdict is read per request (policy-auth.ts), where it can be answered in words.
+  inner._requestCert = true;
+  inner._rejectUnauthorized = false;
 }

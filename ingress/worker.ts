@@ -40,10 +40,7 @@ class IngressWorker {
   #observer: CountingObserver | undefined;
   #accessLog: AccessLog | undefined;
 
-  constructor(context: WorkerContext) {
-    this.#context = context;
-    this.#post({ type: 'counters', buffer: this.#memory });
-  }
+  constructor(context: WorkerContext) { this.#context = context; }
 
   #post(message: FromWorker): void { this.#context.post(message); }
 
@@ -66,6 +63,7 @@ class IngressWorker {
   async #listen(message: ListenMessage): Promise<void> {
     const { clock, log } = this.#context;
     const { options } = message;
+    this.#post({ type: 'counters', buffer: this.#memory });
     const trusted = options.trustedCIDRs.flatMap((text) => parseCIDR(text) ?? []);
     const accessLog = this.#accessLog = options.accessLog === undefined ? undefined : new AccessLog(options.accessLog, options.accessLogFields, clock, (lines) => this.#post({ type: 'access', lines }));
     const observer = this.#observer = new CountingObserver(this.#memory, accessLog === undefined ? undefined : (exchange, durationMs) => accessLog.write(exchange, durationMs));
@@ -79,7 +77,10 @@ class IngressWorker {
     const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => engine.accept(socket, { scheme: 'http', isPaused: true }));
     const isProxied = options.isProxyProtocolOn;
     try {
-      const httpPort = await this.#bind(isProxied ? this.#proxied((socket, peerIP, first) => engine.accept(socket, { scheme: 'http', first, ...(peerIP === undefined ? {} : { peerIP }) })) : server, message.bind, message.httpPort);
+      const httpPort = await this.#bind(isProxied ? this.#proxied((socket, peerIP, first) => {
+        engine.accept(socket, { scheme: 'http', first, ...(peerIP === undefined ? {} : { peerIP }) });
+        socket.resume();
+      }) : server, message.bind, message.httpPort);
       const httpsPort = await this.#bind(isProxied ? this.#proxied((socket, peerIP, first) => {
         if (peerIP !== undefined) this.#peers.set(socket, peerIP);
         if (first.length > 0) socket.unshift(first);
@@ -107,7 +108,6 @@ class IngressWorker {
         socket.pause();
         if (header === 'bad') { socket.destroy(); return; }
         onSocket(socket, header.ip, bytes.subarray(header.length));
-        socket.resume();
       };
       const onError = (): void => { timer.cancel(); };
       socket.on('data', onData);
