@@ -210,7 +210,8 @@ export class DeploymentController implements Controller {
     const progressing = status.conditions.find((each) => each.type === 'Progressing');
     const waitMs = deadlineInMs(deployment, progressing, clock.nowMs());
     if (!isComplete(deployment, status) && progressing?.status === 'True' && Number.isFinite(waitMs)) this.#queue.addAfter(key, Math.max(1_000, waitMs + 1_000));
-    if (progressing?.reason === 'DeploymentResumed') this.#queue.add(key);
+    // Once more after the change to it: the rollout goes on from the state that was written.
+    if (progressing?.reason === 'DeploymentResumed' && live.status?.conditions?.some((each) => each.type === 'Progressing' && each.reason === 'DeploymentResumed') !== true) this.#queue.add(key);
     if (isSameStatus(live.status ?? {}, status)) return status;
     try {
       const { namespace, name, uid } = deployment.metadata;
