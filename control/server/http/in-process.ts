@@ -24,7 +24,8 @@ export function inProcessTransport(user: UserInfo, onExchange: (exchange: Exchan
         const abort = (): void => { reject(request.signal?.reason as Error); reply.destroy(); };
         request.signal?.addEventListener('abort', abort, { once: true });
         reply.onClose(() => request.signal?.removeEventListener('abort', abort));
-        onExchange(new InProcessExchange(request, user, reply));
+        // A turn of the event loop for each request: controllers that answer each other's writes must not starve sockets and timers.
+        setImmediate(() => onExchange(new InProcessExchange(request, user, reply)));
       });
     },
     close(): Promise<void> {
