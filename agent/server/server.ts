@@ -23,6 +23,8 @@ export interface AgentServerOptions {
 export class AgentServer {
   readonly #options: AgentServerOptions;
   readonly #server: Server;
+  /** Sockets that were upgraded: the server itself does not know them any more. */
+  readonly #upgraded = new Set<Duplex>();
   #port = 0;
 
   constructor(options: AgentServerOptions) {
@@ -47,6 +49,7 @@ export class AgentServer {
   }
 
   async stop(): Promise<void> {
+    for (const socket of this.#upgraded) socket.destroy();
     this.#server.closeAllConnections();
     if (this.#server.listening) await new Promise<void>((resolve) => { this.#server.close(() => resolve()); });
   }
@@ -65,6 +68,8 @@ export class AgentServer {
 
   #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', () => {});
+    this.#upgraded.add(socket);
+    socket.on('close', () => this.#upgraded.delete(socket));
     try {
       handleUpgrade(this.#route(request), request, socket, head, this.#options);
     } catch (error) {

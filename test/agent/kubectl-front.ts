@@ -3,6 +3,7 @@
 
 import { createServer, request as httpsRequest, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { connect as tlsConnect, type SecureContextOptions } from 'node:tls';
 import type { FakeApi } from './fake-api.ts';
 
@@ -37,7 +38,9 @@ export async function startFront(api: FakeApi, tls: SecureContextOptions, agent:
     response.writeHead(answer === undefined ? 404 : 200, { 'content-type': 'application/json' });
     response.end(JSON.stringify(answer ?? { kind: 'Status', apiVersion: 'v1', status: 'Failure', reason: 'NotFound', code: 404, message: path }));
   });
+  const upgraded = new Set<Duplex>();
   server.on('upgrade', (request, socket, head) => {
+    upgraded.add(socket);
     const upstream = tlsConnect({ host: '127.0.0.1', port: agent.port, ...agent.tls, rejectUnauthorized: false }, () => {
       const lines = [`${request.method} ${target(request.url ?? '/') ?? '/'} HTTP/1.1`];
       for (let index = 0; index < request.rawHeaders.length; index += 2) lines.push(`${request.rawHeaders[index]}: ${request.rawHeaders[index + 1]}`);
@@ -53,7 +56,7 @@ export async function startFront(api: FakeApi, tls: SecureContextOptions, agent:
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
   return {
     server, url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    close: () => new Promise((resolve) => { server.closeAllConnections(); server.close(() => resolve()); }),
+    close: () => new Promise((resolve) => { for (const socket of upgraded) socket.destroy(); server.closeAllConnections(); server.close(() => resolve()); }),
   };
 }
 

@@ -6,6 +6,8 @@ import { get as httpGet } from 'node:http';
 import { get as httpsGet } from 'node:https';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { Exec, KubeConfig, PortForward } from '@kubernetes/client-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Agent } from '../../agent/agent.ts';
 import { systemClock } from '../../api/clock.ts';
@@ -65,8 +67,9 @@ beforeAll(async () => {
   await waitFor(() => api.isReady('a'));
 });
 afterAll(async () => {
-  await front.close();
+  // A port-forward is still open here: neither side may wait for it.
   await agent.stop(500);
+  await front.close();
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -74,6 +77,28 @@ test('without a client certificate only /healthz is answered', async () => {
   const get = (path: string): Promise<number> => new Promise((resolve) => { httpsGet({ host: '127.0.0.1', port: agent.port, path, rejectUnauthorized: false, agent: false }, (response) => { response.resume(); resolve(response.statusCode ?? 0); }); });
   expect(await get('/healthz')).toBe(200);
   expect(await get('/containerLogs/default/a/main')).toBe(401);
+});
+
+describe('the official JavaScript client', () => {
+  const load = (): KubeConfig => { const config = new KubeConfig(); config.loadFromFile(join(folder, 'kubeconfig')); return config; };
+  test('exec: output and exit status', async () => {
+    const out = new PassThrough();
+    let text = '';
+    out.on('data', (data: Buffer) => { text += data.toString(); });
+    const status = await new Promise<{ status?: string; reason?: string }>((resolve, reject) => {
+      new Exec(load()).exec('default', 'a', 'main', ['sh', '-c', 'echo from $POD_IP; exit 3'], out, null, null, false, resolve).catch(reject);
+    });
+    expect(status).toMatchObject({ status: 'Failure', reason: 'NonZeroExitCode' });
+    expect(text).toBe(`from ${api.pod('a')?.status?.podIP}\n`);
+  });
+  test('port-forward over WebSocket channels', async () => {
+    const [input, output] = [new PassThrough(), new PassThrough()];
+    let text = '';
+    output.on('data', (data: Buffer) => { text += data.toString(); });
+    await new PortForward(load()).portForward('default', 'a', [18080], output, null, input);
+    input.write('GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
+    await waitFor(() => text.includes('hello GET'));
+  });
 });
 
 describe.each(versions)('%s', (version) => {
