@@ -27,8 +27,8 @@ export interface Origin {
   reply(bytes: Buffer): void;
   /** An origin that stays valid; exactly one `reply` must follow. */
   hold(): Origin;
-  /** Sends one message of several, not the last; resolves when more may be written. Streams only. */
-  more?(bytes: Buffer): Promise<void>;
+  /** Sends one message of several, not the last; resolves when more may be written, with false when nobody listens. Streams only. */
+  more?(bytes: Buffer): Promise<boolean>;
 }
 
 export interface EngineOptions {

@@ -55,7 +55,7 @@ export class Transfer {
         for (const type of types) {
           this.#add(builder, node, owner, type);
           if (builder.byteCount < messageBytes) continue;
-          await origin.more?.(this.#render(message, query, builder.finish()));
+          if (await origin.more?.(this.#render(message, query, builder.finish())) !== true) return origin.reply(this.#render(message, query, this.#soaOnly()));
           builder.begin(zoneKey);
         }
       }

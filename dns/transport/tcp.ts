@@ -114,6 +114,7 @@ function evictIdlest(connections: Iterable<Connection>): boolean {
 
 /** Pieces of an unfinished frame kept apart before they are joined, so that single octets cost no quadratic copying. */
 const piecesMax = 64;
+const outputPollMs = 5;
 
 class Connection implements Origin {
   readonly transport: Transport;
@@ -160,14 +161,17 @@ class Connection implements Origin {
     return this;
   }
 
-  /** One of several messages; resolves when the client has taken enough to go on. */
-  async more(bytes: Buffer): Promise<void> {
+  /** One of several messages; true when the client has taken enough to go on, false when it is gone or stalls. */
+  async more(bytes: Buffer): Promise<boolean> {
     this.#queue(bytes);
     this.#flush();
+    const deadlineMs = this.#clock.monotonicMs() + this.#limits.idleTimeoutMs;
     while (!this.#isClosed && this.#socket.writableLength > this.#limits.outputBytesMax) {
-      await new Promise<void>((resolve) => { this.#clock.after(5, resolve); });
+      if (this.#clock.monotonicMs() > deadlineMs) this.destroy();
+      else await new Promise<void>((resolve) => { this.#clock.after(outputPollMs, resolve); });
     }
     await new Promise<void>((resolve) => { setImmediate(resolve); });
+    return !this.#isClosed;
   }
 
   /** A reply that was held: sent as it becomes ready, whatever the order of the queries. */

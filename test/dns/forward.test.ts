@@ -249,16 +249,16 @@ describe('trouble', () => {
     socket.on('message', (message) => { const code = (message[3] ?? 0) & 15; codes.set(code, (codes.get(code) ?? 0) + 1); });
     await new Promise<void>((resolve) => { socket.bind(0, '127.0.0.1', resolve); });
     let worstMs = 0;
-    for (let burst = 0; burst < 20; burst++) {
+    for (let burst = 0; burst < 8; burst++) {
       for (let index = 0; index < 100; index++) socket.send(queryBytes(`x${burst}-${index}.flood.test`, 1, { id: index }), running.port, '127.0.0.1');
       const started = performance.now();
       expect((await ask(running, 'shop.svc.cluster.local')).rcode).toBe(0);
       worstMs = Math.max(worstMs, performance.now() - started);
     }
     expect(worstMs).toBeLessThan(200);
-    await until(() => (codes.get(5) ?? 0) >= 1_000);
+    await until(() => (codes.get(5) ?? 0) >= 300);
     expect(upstream.asked.filter((name) => name.includes('flood')).length).toBeLessThanOrEqual(400);
-    await until(() => [...codes.values()].reduce((sum, count) => sum + count, 0) >= 1_990, 8_000);
+    await until(() => [...codes.values()].reduce((sum, count) => sum + count, 0) >= 780, 8_000);
     socket.close();
   });
 

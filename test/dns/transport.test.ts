@@ -305,3 +305,31 @@ describe('limits on strangers', () => {
     await strict.server.stop(0);
   });
 });
+
+describe('large transfer', () => {
+  test('2,000 Services in several messages, while queries are answered in between; a client that stops reading is dropped', async () => {
+    const objects: KubeObject[] = [{ kind: 'Namespace', metadata: { name: 'n' } }];
+    for (let index = 0; index < 2_000; index++) objects.push({ kind: 'Service', metadata: { name: `s${index}`, namespace: 'n' }, spec: { clusterIP: `10.96.${index >> 8}.${index & 255}`, ports: [{ name: 'p', port: 1 }] } } as KubeObject);
+    const large = await startServer(makeWorld(objects), { transferTo: ['127.0.0.1'], tcpLimits: { idleTimeoutMs: 500 } });
+    const whole = tcpExchange(large.port, [frame(queryBytes('cluster.local', 252))], { timeoutMs: 1_500 });
+    expect(await udpExchange(large.port, queryBytes('s7.n.svc.cluster.local', 1), 500)).toBeDefined();
+    const { replies } = await whole;
+    const records = replies.flatMap((reply) => decode(reply).answers);
+    expect(replies.length).toBeGreaterThan(5);
+    expect(records.filter((rr) => rr.type === 'A').length).toBe(2_000);
+    expect([records[0]?.type, records.at(-1)?.type]).toEqual(['SOA', 'SOA']);
+    const stalled = connect(large.port, '127.0.0.1');
+    stalled.pause();
+    stalled.on('error', () => stalled.destroy());
+    for (let count = 0; count < 40; count++) stalled.write(frame(queryBytes('cluster.local', 252, { id: count })));
+    // Its transfers hold all places until they are given up; then the next client is served.
+    const started = performance.now();
+    for (;;) {
+      const { replies: again } = await tcpExchange(large.port, [frame(queryBytes('cluster.local', 252))], { timeoutMs: 400 });
+      if (again.length > 5 && decode(again.at(-1) as Buffer).answers.at(-1)?.type === 'SOA') break;
+      expect(performance.now() - started).toBeLessThan(10_000);
+    }
+    stalled.destroy();
+    await large.server.stop(0);
+  });
+});
