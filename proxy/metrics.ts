@@ -7,6 +7,9 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 /** The registry that metrics are added to, for callers that may not import prom-client. */
 export type MetricsRegistry = Registry;
 
+/** Services with a label of their own in one scrape. */
+const serviceLabelsMax = 4_096;
+
 /** 1 ms doubled 14 times. */
 const syncBuckets = Array.from({ length: 15 }, (_unused, index) => 0.001 * 2 ** index);
 const programmingBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, ...range(1, 59, 1), ...range(60, 115, 5), ...range(120, 300, 30)];
@@ -26,6 +29,8 @@ export interface ProxyMetricsSource {
   readonly driftCount: number;
   readonly conntrackDeletedCount: number;
   dropping(policy: 'internal' | 'external'): number;
+  /** Totals of the kernel engine by Service; undefined without it. */
+  kernelCounters?(): Promise<ReadonlyMap<string, { connections: number; refused: number }>[]>;
 }
 
 export class ProxyMetrics {
@@ -61,6 +66,18 @@ export class ProxyMetrics {
       ['kubeproxy_conntrack_reconciler_deleted_entries_total', 'UDP flows removed since their endpoint no longer serves', () => source.conntrackDeletedCount],
     ];
     for (const [name, help, read] of gauges) new Gauge({ name, help, registers, collect() { this.set(read()); } });
+    for (const [column, help] of [['connections', 'new connections to addresses of a Service, seen by the kernel rules'], ['refused', 'connections refused by the kernel rules, since the Service has no endpoint']] as const) {
+      new Counter({
+        name: `netloom_proxy_kernel_${column}_total`, help, labelNames: ['service'], registers,
+        async collect() {
+          this.reset();
+          let labels = 0;
+          for (const totals of await source.kernelCounters?.() ?? []) for (const [service, count] of totals) {
+            if (count[column] > 0 && labels++ < serviceLabelsMax) this.inc({ service }, count[column]);
+          }
+        },
+      });
+    }
     new Gauge({
       name: 'kubeproxy_sync_proxy_rules_no_local_endpoints_total', help: 'Services that drop traffic for want of a local endpoint', labelNames: ['traffic_policy'], registers,
       collect() { for (const policy of ['internal', 'external'] as const) this.set({ traffic_policy: policy }, source.dropping(policy)); },

@@ -114,6 +114,7 @@ export class Proxier implements ProxyMetricsSource {
   get elementCount(): number { return this.#kernel?.families.reduce((sum, family) => sum + family.elementCount, 0) ?? 0; }
   get driftCount(): number { return this.#kernel?.driftCount ?? 0; }
   get conntrackDeletedCount(): number { return this.#kernel?.conntrackDeletedCount ?? 0; }
+  async kernelCounters(): Promise<ReadonlyMap<string, { connections: number; refused: number }>[]> { return Promise.all(this.#kernel?.families.map((family) => family.readCounters()) ?? []); }
   dropping(policy: 'internal' | 'external'): number { return this.#dropping[policy].size; }
   /** Services that are not, or not wholly, applied, with the reason. */
   get failures(): ReadonlyMap<string, string> { return this.#failures; }

@@ -81,7 +81,7 @@ export function parseElements(json: string, set: number): [key: string, data: st
   const keyTypes = layout?.key.split(' . ') ?? [];
   return elements.map((element): [string, string] => {
     const [key, data] = layout?.data === undefined ? [element, undefined] : element as [unknown, unknown];
-    const keyParts = partsOf(key);
+    const keyParts = partsOf((key as { elem?: { val: unknown } } | null)?.elem?.val ?? key);
     if (layout?.isInterval === true) return [writeParts(keyParts, keyTypes, false), writeParts(keyParts, keyTypes, true)];
     return [writeParts(keyParts, keyTypes, false), layout?.data === undefined ? '' : writeParts(partsOf(data), layout.data.split(' . '), false)];
   });

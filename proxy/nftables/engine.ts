@@ -7,6 +7,8 @@ import type { Log } from '../../api/log.ts';
 import type { IPFamily } from '../../api/types.ts';
 import type { PlanChanges, ServicePlan, SyncResult } from '../backend.ts';
 import { Claims } from './claims.ts';
+import type { ServiceCount } from './counters.ts';
+import { ServiceCounters } from './counters.ts';
 import type { ElementContext } from './elements.ts';
 import { elementId, planElements } from './elements.ts';
 import { limits, marks, readMark, setLayouts, sets } from './layout.ts';
@@ -39,6 +41,7 @@ export class FamilyEngine {
   /** Service → ServicePort → affinity pool. */
   readonly #pools = new Map<string, Map<string, number>>();
   readonly #claims = new Claims();
+  readonly #counters = new ServiceCounters();
   #generation: number | undefined;
   ownership: Ownership;
 
@@ -241,6 +244,9 @@ export class FamilyEngine {
     }
     return count + Math.max(0, this.#mirror.size - found);
   }
+
+  /** New connections and refusals by Service since this process started. O(addresses). */
+  readCounters(): Promise<ReadonlyMap<string, ServiceCount>> { return this.#counters.read(this.#options.port, this.#mirror); }
 
   /** Opens the table again, whatever state it is in; a full sync must follow. */
   async restore(): Promise<void> { await this.start(); }

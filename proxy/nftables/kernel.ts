@@ -8,7 +8,7 @@ import { NftContext } from './ffi.ts';
 import { commandsOf } from './element-text.ts';
 import { familyWords, setLayouts, tableName } from './layout.ts';
 import type { TableInfo } from './netlink.ts';
-import { BatchWriter, countRules, dumpElements, listChains, listSets, messages, readGeneration, readTable, tableFlags } from './netlink.ts';
+import { BatchWriter, countRules, dumpCounters, dumpElements, listChains, listSets, messages, readGeneration, readTable, tableFlags } from './netlink.ts';
 import type { ApplyResult, ElementOperation, KernelPort, OpenResult, OperationGroup, Ownership } from './port.ts';
 import { timeoutProgram, timeoutsOfChains } from './program.ts';
 
@@ -161,6 +161,10 @@ export class NetlinkPort implements KernelPort {
 
   #dump(name: string, isInterval: boolean): [string, string][] {
     return dumpElements(this.#socket, this.#family, tableName, name).map(([key, data, keyEnd]) => [key, isInterval ? (keyEnd === '' ? key : keyEnd) : data]);
+  }
+
+  counters(set: number): Promise<[string, number][]> {
+    return Promise.resolve(dumpCounters(this.#socket, this.#family, tableName, setLayouts[set]?.name ?? ''));
   }
 
   timeouts(): Promise<Map<number, number>> {

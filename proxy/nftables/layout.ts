@@ -53,8 +53,8 @@ export function tierOf(count: number): number {
   return low;
 }
 
-/** `key` and `data` are nft type names; `data` undefined = a plain set. The index is the element's set number. */
-export interface SetLayout { readonly name: string; readonly key: string; readonly data: string | undefined; readonly isInterval: boolean }
+/** `key` and `data` are nft type names; `data` undefined = a plain set; `isCounted` = each element counts its lookups. The index is the element's set number. */
+export interface SetLayout { readonly name: string; readonly key: string; readonly data: string | undefined; readonly isInterval: boolean; readonly isCounted: boolean }
 
 const address = 'ADDR';
 const port = 'inet_proto . inet_service';
@@ -67,18 +67,18 @@ export const sets = Object.freeze({
 
 /** `ADDR` stands for the family's address type. */
 export const setLayouts: readonly SetLayout[] = Object.freeze([
-  { name: 'vips', key: `${address} . ${port}`, data: 'mark', isInterval: false },
-  { name: 'nodeports', key: port, data: 'mark', isInterval: false },
-  { name: 'vip-endpoints', key: `mark . ${address} . ${port}`, data: `${address} . inet_service`, isInterval: false },
-  { name: 'nodeport-endpoints', key: `mark . ${port}`, data: `${address} . inet_service`, isInterval: false },
-  { name: 'vip-pools', key: `${address} . ${port}`, data: 'mark', isInterval: false },
-  { name: 'nodeport-pools', key: port, data: 'mark', isInterval: false },
-  { name: 'vip-picks', key: `mark . ${address} . ${port}`, data: 'mark', isInterval: false },
-  { name: 'nodeport-picks', key: `mark . ${port}`, data: 'mark', isInterval: false },
-  { name: 'affinity-endpoints', key: 'mark', data: `${address} . inet_service`, isInterval: false },
-  { name: 'cluster-ips', key: address, data: undefined, isInterval: false },
-  { name: 'hairpin', key: `${address} . ${address}`, data: undefined, isInterval: false },
-  { name: 'sources', key: `${address} . ${port} . ${address}`, data: undefined, isInterval: true },
+  { name: 'vips', key: `${address} . ${port}`, data: 'mark', isInterval: false, isCounted: true },
+  { name: 'nodeports', key: port, data: 'mark', isInterval: false, isCounted: true },
+  { name: 'vip-endpoints', key: `mark . ${address} . ${port}`, data: `${address} . inet_service`, isInterval: false, isCounted: false },
+  { name: 'nodeport-endpoints', key: `mark . ${port}`, data: `${address} . inet_service`, isInterval: false, isCounted: false },
+  { name: 'vip-pools', key: `${address} . ${port}`, data: 'mark', isInterval: false, isCounted: false },
+  { name: 'nodeport-pools', key: port, data: 'mark', isInterval: false, isCounted: false },
+  { name: 'vip-picks', key: `mark . ${address} . ${port}`, data: 'mark', isInterval: false, isCounted: false },
+  { name: 'nodeport-picks', key: `mark . ${port}`, data: 'mark', isInterval: false, isCounted: false },
+  { name: 'affinity-endpoints', key: 'mark', data: `${address} . inet_service`, isInterval: false, isCounted: false },
+  { name: 'cluster-ips', key: address, data: undefined, isInterval: false, isCounted: false },
+  { name: 'hairpin', key: `${address} . ${address}`, data: undefined, isInterval: false, isCounted: false },
+  { name: 'sources', key: `${address} . ${port} . ${address}`, data: undefined, isInterval: true, isCounted: false },
 ]);
 
 export const protocolNumbers: Readonly<Record<Protocol, number>> = Object.freeze({ TCP: 6, UDP: 17, SCTP: 132 });

@@ -33,6 +33,8 @@ export class Mirror {
 
   get size(): number { return this.#entries.size; }
   data(id: string): string | undefined { return this.#entries.get(id)?.data; }
+  /** The Service that an element of a map belongs to; '' while nobody claims it. */
+  owner(id: string): string | undefined { return this.#entries.get(id)?.owner; }
   services(): IterableIterator<string> { return this.#services.keys(); }
   has(key: string): boolean { return this.#services.has(key); }
   elements(key: string): ElementMap | undefined { return this.#services.get(key); }

@@ -312,6 +312,29 @@ export function dumpElements(socket: NetlinkSocket, family: number, table: strin
   throw new NetloomError('KernelRejected', `cannot list the elements of ${set}: rules keep changing`, { source: 'kernel' });
 }
 
+/** Calls back with (key, lookups) of each element of a counted set; an empty list when the set does not exist. */
+export function dumpCounters(socket: NetlinkSocket, family: number, table: string, set: string): [key: string, count: number][] {
+  const found: [string, number][] = [];
+  ask(socket, messages.getElements, family, true, [table, set], (buffer, from, to) => {
+    eachAttribute(buffer, from, to, (type, start, end) => {
+      if (type === 3) eachAttribute(buffer, start, end, (_type, elementStart, elementEnd) => { found.push([readElement(buffer, elementStart, elementEnd)[0], readCounter(buffer, elementStart, elementEnd)]); });
+    });
+  });
+  return found;
+}
+
+/** Packets of the element's counter: NFTA_SET_ELEM_EXPR (7) { data (2) { packets (2) } }. */
+function readCounter(buffer: Buffer, from: number, to: number): number {
+  let packets = 0n;
+  eachAttribute(buffer, from, to, (type, start, end) => {
+    if (type !== 7) return;
+    eachAttribute(buffer, start, end, (kind, dataStart, dataEnd) => {
+      if (kind === 2) eachAttribute(buffer, dataStart, dataEnd, (field, at) => { if (field === 2) packets = buffer.readBigUInt64BE(at); });
+    });
+  });
+  return Number(packets);
+}
+
 function readElement(buffer: Buffer, from: number, to: number): [string, string, string] {
   let key = '';
   let data = '';

@@ -28,6 +28,8 @@ export interface KernelPort {
   apply(groups: readonly OperationGroup[]): Promise<ApplyResult>;
   /** Elements of a set as (key, data); an interval's data is its last key. */
   dump(set: number): Promise<[key: string, data: string][]>;
+  /** Lookups of each element of a counted set since it was written; empty where the mechanism is too slow to ask. */
+  counters(set: number): Promise<[key: string, count: number][]>;
   /** Affinity timeouts whose chains are loaded, by class. */
   timeouts(): Promise<Map<number, number>>;
   /** Changes with every transaction of anybody; undefined = the table is gone or not ours any more. */

@@ -39,7 +39,7 @@ export function staticProgram(options: ProgramOptions): string {
   const words = familyWords(options.family);
   const table = `${words.table} ${tableName}`;
   const lines: string[] = [];
-  for (const set of setLayouts) lines.push(`add ${set.data === undefined ? 'set' : 'map'} ${table} ${set.name} { type ${set.key.replaceAll('ADDR', words.address)}${set.data === undefined ? '' : ` : ${set.data.replaceAll('ADDR', words.address)}`};${set.isInterval ? ' flags interval;' : ''} }`);
+  for (const set of setLayouts) lines.push(`add ${set.data === undefined ? 'set' : 'map'} ${table} ${set.name} { type ${set.key.replaceAll('ADDR', words.address)}${set.data === undefined ? '' : ` : ${set.data.replaceAll('ADDR', words.address)}`};${set.isInterval ? ' flags interval;' : ''}${set.isCounted ? ' counter;' : ''} }`);
   lines.push(
     `add map ${table} affinity { type ${options.family === 'IPv4' ? 'mark . ipv4_addr' : 'mark'} : mark; flags dynamic,timeout; timeout 3h; size ${limits.affinityEntriesMax}; }`,
     ...cidrSet(table, 'service-cidrs', words.address, options.serviceCIDRs),

@@ -121,6 +121,8 @@ export class TextPort implements KernelPort {
     return parseElements(result.output, set);
   }
 
+  counters(): Promise<[string, number][]> { return Promise.resolve([]); }
+
   async #chains(): Promise<string[]> {
     const result = await runNft(['-t', 'list', 'table', ...this.#table.split(' ')]);
     return result.isOk ? [...result.output.matchAll(/^\tchain (\S+) /gm)].map((match) => match[1] ?? '') : [];

@@ -3,6 +3,7 @@
 
 import { createSocket } from 'node:dgram';
 import { connect, createServer, type Socket } from 'node:net';
+import { Registry } from 'prom-client';
 import { systemClock } from '../../api/clock.ts';
 import { createLog, silentLog } from '../../api/log.ts';
 import type { EndpointSlice, Node, Pod, Service } from '../../api/types.ts';
@@ -20,7 +21,7 @@ export type WorkerRequest =
   | { do: 'connect'; requests: ConnectRequest[]; concurrency: number }
   | { do: 'proxy'; options: Partial<ProxierOptions> & { nodeName: string; isOwnedTableVanishing: boolean }; hasWorkers?: boolean }
   | { do: 'apply'; objects: (Service | EndpointSlice | Node | Pod)[]; removeServices?: string[]; removeSlices?: string[]; isWaiting?: boolean }
-  | { do: 'failures' } | { do: 'differences' } | { do: 'events' } | { do: 'health' }
+  | { do: 'failures' } | { do: 'differences' } | { do: 'metrics' } | { do: 'events' } | { do: 'health' }
   | { do: 'stop'; isCleanup: boolean }
   | { do: 'load'; requests: ConnectRequest[]; concurrency: number } | { do: 'load-end' };
 
@@ -115,6 +116,12 @@ async function startProxy(options: Partial<ProxierOptions> & { nodeName: string;
   return proxier.health();
 }
 
+async function readMetrics(): Promise<string> {
+  const registry = new Registry();
+  proxier?.registerMetrics(registry);
+  return registry.metrics();
+}
+
 async function startWorkers(): Promise<WorkerChannel> {
   const pool = new WorkerPool({ name: 'data', count: 1, modules: { userspace: { url: new URL('../../proxy/userspace/worker.ts', import.meta.url) } }, log: silentLog, clock: systemClock });
   await pool.start();
@@ -138,6 +145,7 @@ async function handle(request: WorkerRequest): Promise<unknown> {
     case 'apply': return apply(request);
     case 'failures': return Object.fromEntries(proxier?.failures ?? []);
     case 'differences': return proxier?.compareWithKernel();
+    case 'metrics': return readMetrics();
     case 'events': return events;
     case 'health': return proxier?.health();
     case 'stop': await proxier?.stop({ isCleanup: request.isCleanup, drainMs: 0 }); proxier = undefined; return undefined;

@@ -157,6 +157,20 @@ describe.skipIf(!isRoot)('the kernel engine over time', () => {
     expect(await hit()).toBe('10.244.1.3');
   });
 
+  test('new connections and refusals are counted by Service, over changes of its endpoints', async () => {
+    const counted = async (name: string): Promise<string> => new RegExp(`^netloom_proxy_kernel_${name}_total\\{service="ns/count"\\} (\\d+)`, 'm').exec(await node.ask<string>({ do: 'metrics' }))?.[1] ?? 'none';
+    const connect = (count: number): Promise<unknown> => pod.connect(Array.from({ length: count }, () => ({ protocol: 'TCP' as const, to: '10.96.1.11', port: 80, timeoutMs: 2000 })));
+    await apply(service('ns/count', { clusterIP: '10.96.1.11' }), slice('ns/count', [ready('10.244.1.2')]));
+    await connect(7);
+    expect([await counted('connections'), await counted('refused')]).toEqual(['7', 'none']);
+    await apply(slice('ns/count', [ready('10.244.1.2'), ready('10.244.1.3')]));
+    await connect(3);
+    expect(await counted('connections')).toBe('10');
+    await apply(slice('ns/count', []));
+    await connect(2);
+    expect([await counted('connections'), await counted('refused')]).toEqual(['10', '2']);
+  });
+
   test('the health port tells ready local endpoints, and closes with the Service', async () => {
     const balanced = service('ns/lb', { clusterIP: '10.96.1.10', type: 'LoadBalancer', externalTrafficPolicy: 'Local', healthCheckNodePort: 32_000 });
     const curl = (): string => { try { return ext.exec('curl', '-s', '-i', '--max-time', '2', 'http://192.168.0.1:32000/any/path'); } catch { return 'closed'; } };

@@ -69,7 +69,7 @@ class Model {
 function fakePort(model: Model): KernelPort {
   return {
     mechanism: 'map', open: () => Promise.resolve({ isAdopted: true, ownership: 'none' }), load: () => Promise.resolve(), timeouts: () => Promise.resolve(new Map([[1, 60], [2, 600]])),
-    generation: () => Promise.resolve(1), isIntact: () => Promise.resolve(true), remove: () => Promise.resolve(), close: () => Promise.resolve(),
+    generation: () => Promise.resolve(1), isIntact: () => Promise.resolve(true), counters: () => Promise.resolve([]), remove: () => Promise.resolve(), close: () => Promise.resolve(),
     dump: (set) => Promise.resolve([...model.kernel].filter(([id]) => id.charCodeAt(0) === set).map(([id, data]) => [id.slice(1), data])),
     apply: (groups) => {
       for (const group of groups) for (const { set, key, data } of group.deletes) {

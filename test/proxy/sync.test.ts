@@ -110,7 +110,7 @@ function pickyPort(refused: string, isNaming: boolean): KernelPort & { applied: 
   const port = {
     applied: new Set<string>(), batches: 0, mechanism: 'picky',
     open: () => Promise.resolve({ isAdopted: false, ownership: 'none' as const }), load: () => Promise.resolve(), dump: () => Promise.resolve([]), timeouts: () => Promise.resolve(new Map<number, number>()),
-    generation: () => Promise.resolve(1), isIntact: () => Promise.resolve(true), remove: () => Promise.resolve(), close: () => Promise.resolve(),
+    generation: () => Promise.resolve(1), isIntact: () => Promise.resolve(true), counters: () => Promise.resolve([]), remove: () => Promise.resolve(), close: () => Promise.resolve(),
     apply: (groups: readonly OperationGroup[]) => {
       port.batches += 1;
       const bad = groups.flatMap((group, index) => (group.adds.some((operation) => operation.key.includes(refused)) ? [index] : []));
