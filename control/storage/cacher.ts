@@ -8,6 +8,7 @@ import { KindCache } from './kind-cache.ts';
 import type { OlderHistory } from './kind-cache.ts';
 import { storeClosed } from './stored.ts';
 import type { StoredChange, StoredObject } from './stored.ts';
+import { TurnQueue } from './turn-queue.ts';
 
 /** How often unused parsed objects are dropped and history is trimmed. */
 const sweepPeriodMs = 10_000;
@@ -19,6 +20,7 @@ export class Cacher {
   readonly #clock: Clock;
   readonly #limits: StorageLimits;
   readonly #older: OlderHistory | undefined;
+  readonly #turns: TurnQueue;
   readonly #kinds = new Map<string, KindCache>();
   readonly #waiters = new Set<{ revision: number; resolve: (isReached: boolean) => void; timer: TimerHandle }>();
   readonly #sweeper: TimerHandle;
@@ -29,6 +31,7 @@ export class Cacher {
 
   constructor(options: CacherOptions) {
     this.#clock = options.clock;
+    this.#turns = new TurnQueue(options.clock);
     this.#limits = options.limits;
     this.#older = options.older;
     this.#sweeper = this.#clock.every(sweepPeriodMs, () => this.sweep());
@@ -54,7 +57,7 @@ export class Cacher {
 
   kind(resource: string): KindCache {
     let kind = this.#kinds.get(resource);
-    if (kind === undefined) this.#kinds.set(resource, kind = new KindCache(resource, this.#limits, this.#floor, this.#head, this.#older));
+    if (kind === undefined) this.#kinds.set(resource, kind = new KindCache(resource, this.#limits, this.#floor, this.#head, this.#turns, this.#older));
     return kind;
   }
 

@@ -5,6 +5,7 @@ import type { KindStats, ListOptions, ListPage, OnEvents, OnWatchEnd, StorageLim
 import { History } from './history.ts';
 import { expired, tooLarge } from './stored.ts';
 import type { StoredChange, StoredObject } from './stored.ts';
+import type { TurnQueue } from './turn-queue.ts';
 import { Watchers } from './watchers.ts';
 import type { Watcher, WatchSource } from './watchers.ts';
 
@@ -28,10 +29,10 @@ export class KindCache implements WatchSource {
   readonly #older: OlderHistory | undefined;
   #overlay: { revision: number; head: number; past: Map<string, StoredObject | undefined> } | undefined;
 
-  constructor(resource: string, limits: StorageLimits, floor: number, head: () => number, older: OlderHistory | undefined) {
+  constructor(resource: string, limits: StorageLimits, floor: number, head: () => number, turns: TurnQueue, older: OlderHistory | undefined) {
     this.resource = resource;
     this.history = new History(limits, floor);
-    this.watchers = new Watchers(this, limits);
+    this.watchers = new Watchers(this, limits, turns);
     this.#head = head;
     this.#older = older;
   }

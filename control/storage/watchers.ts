@@ -3,6 +3,7 @@
 // history. One that falls behind too far is ended with Expired, never skipped over an event.
 // Fed by ./kind-cache.ts; the callbacks are the API server's watch streams.
 
+import type { TurnQueue } from './turn-queue.ts';
 import type { OnEvents, OnWatchEnd, StorageLimits, StoreWatch } from './store.ts';
 import { expired } from './stored.ts';
 import type { StoredChange } from './stored.ts';
@@ -21,19 +22,21 @@ export interface WatchSource {
 export class Watchers {
   readonly #source: WatchSource;
   readonly #limits: StorageLimits;
+  readonly #turns: TurnQueue;
   readonly #scopes = new Map<string, Set<Watcher>>();
   #count = 0;
   slowClosedCount = 0;
 
-  constructor(source: WatchSource, limits: StorageLimits) {
+  constructor(source: WatchSource, limits: StorageLimits, turns: TurnQueue) {
     this.#source = source;
     this.#limits = limits;
+    this.#turns = turns;
   }
 
   get count(): number { return this.#count; }
 
   add(revision: number, scope: string, onEvents: OnEvents, onEnd: OnWatchEnd): Watcher {
-    const watcher = new Watcher(this, this.#source, this.#limits, scope, revision, onEvents, onEnd);
+    const watcher = new Watcher(this, this.#source, this.#limits, this.#turns, scope, revision, onEvents, onEnd);
     let scoped = this.#scopes.get(scope);
     if (scoped === undefined) this.#scopes.set(scope, scoped = new Set());
     scoped.add(watcher);
@@ -92,10 +95,12 @@ export class Watcher implements StoreWatch {
   readonly #limits: StorageLimits;
   readonly #onEvents: OnEvents;
   readonly #onEnd: OnWatchEnd;
+  readonly #turns: TurnQueue;
+  readonly #catchUp = (): void => this.catchUp();
   #position: number;
   #state: 'catchingUp' | 'paused' | 'live' | 'ended' = 'catchingUp';
 
-  constructor(owner: Watchers, source: WatchSource, limits: StorageLimits, scope: string, revision: number, onEvents: OnEvents, onEnd: OnWatchEnd) {
+  constructor(owner: Watchers, source: WatchSource, limits: StorageLimits, turns: TurnQueue, scope: string, revision: number, onEvents: OnEvents, onEnd: OnWatchEnd) {
     this.#owner = owner;
     this.#source = source;
     this.#limits = limits;
@@ -103,7 +108,8 @@ export class Watcher implements StoreWatch {
     this.#position = revision;
     this.#onEvents = onEvents;
     this.#onEnd = onEnd;
-    queueMicrotask(() => this.catchUp());
+    this.#turns = turns;
+    turns.push(this.#catchUp);
   }
 
   get revision(): number {
@@ -113,7 +119,7 @@ export class Watcher implements StoreWatch {
   resume(): void {
     if (this.#state !== 'paused') return;
     this.#state = 'catchingUp';
-    setImmediate(() => this.catchUp());
+    this.#turns.push(this.#catchUp);
   }
 
   stop(): void {
@@ -157,7 +163,7 @@ export class Watcher implements StoreWatch {
     this.#position = last.revision;
     const wanted = this.scope === '' ? slice : slice.filter((event) => this.#isWanted(event));
     if (wanted.length > 0) this.#hand(wanted);
-    if (this.#isCatchingUp()) setImmediate(() => this.catchUp());
+    if (this.#isCatchingUp()) this.#turns.push(this.#catchUp);
   }
 
   /** A callback that throws costs its own watch only. */

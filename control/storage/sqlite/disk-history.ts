@@ -9,6 +9,8 @@ import type { Log } from '../../../api/log.ts';
 import type { OlderHistory } from '../kind-cache.ts';
 import { expired, StoredChange, StoredObject } from '../stored.ts';
 import { failPoint } from '../fail-points.ts';
+import { PageCache } from './page-cache.ts';
+import type { Page } from './page-cache.ts';
 import { kindSum, logSum } from './schema.ts';
 import type { HeadRow } from './schema.ts';
 
@@ -17,6 +19,8 @@ const types = ['ADDED', 'MODIFIED', 'DELETED'] as const;
 const sliceRows = 500;
 /** Free pages handed back to the file system per slice. */
 const vacuumPages = 100;
+/** Events of a page that watchers share. */
+const pageEvents = 500;
 
 interface LogRow { id: number; rev: number; key: string; type: number; prior: number; sum: number; val: string; prevrev: number; prev: string | null }
 interface KindRow { resource: string; floor: number; last: number; sum: number }
@@ -35,6 +39,7 @@ export class DiskHistory implements OlderHistory {
   readonly #upsertKind: StatementSync;
   readonly #kinds = new Map<string, KindEnds>();
   readonly #uncommitted = new Map<string, number>();
+  readonly #pages = new PageCache();
   readonly #base: number;
   readonly #openedRevision: number;
 
@@ -100,6 +105,33 @@ export class DiskHistory implements OlderHistory {
   rolledBack(): void { this.#uncommitted.clear(); }
 
   read(resource: string, after: number, upTo: number, max: number): StoredChange[] {
+    if (max > pageEvents) return this.#readPage(resource, after, upTo, max);
+    const nowMs = this.#clock.monotonicMs();
+    for (let at = after; at < upTo;) {
+      const page = this.#pages.find(resource, at, nowMs) ?? this.#addPage(resource, at, upTo, nowMs);
+      const events = this.#pages.eventsAfter(page, at);
+      if (events.length > 0) return cutAfter(events, max);
+      // Nothing more in this page; memory may meanwhile begin later than where the page ended.
+      at = page.to;
+    }
+    return [];
+  }
+
+  /** Reads a page that covers `after`. It begins a little earlier, for those who come a little later with an older revision. */
+  #addPage(resource: string, after: number, upTo: number, nowMs: number): Page {
+    for (const from of [Math.max(this.floorOf(resource), after - pageEvents / 2), after]) {
+      const events = this.#readPage(resource, from, upTo, pageEvents);
+      const to = events.length < pageEvents ? upTo : (events.at(-1) as StoredChange).revision;
+      // Where transactions are large, the part before may fill the page.
+      if (to > after) return this.#pages.add({ resource, from, to, events, usedMs: nowMs, tails: new Map() });
+    }
+    throw expired(resource, after, upTo);
+  }
+
+  /** Forgets pages that nobody reads any more. */
+  expirePages(): void { this.#pages.expire(this.#clock.monotonicMs()); }
+
+  #readPage(resource: string, after: number, upTo: number, max: number): StoredChange[] {
     const limit = Math.min(max, Number.MAX_SAFE_INTEGER);
     const rows = this.#readRows(resource, after, upTo, limit);
     const events: StoredChange[] = [];
@@ -115,6 +147,11 @@ export class DiskHistory implements OlderHistory {
     return events;
   }
 
+  /** The newest revision of this kind up to `upTo`, which is where memory begins: at opening, or at an event it dropped. */
+  #endWithin(resource: string, upTo: number): number {
+    return upTo > this.#openedRevision ? upTo : this.#kinds.get(resource)?.openedLast ?? 0;
+  }
+
   #readRows(resource: string, after: number, upTo: number, limit: number): LogRow[] {
     try {
       const rows = this.#select.all(resource, after, upTo, limit) as unknown as LogRow[];
@@ -125,11 +162,6 @@ export class DiskHistory implements OlderHistory {
       this.#log.error('store history cannot be read', { resource, err: error });
       return this.#lose(resource, after, upTo);
     }
-  }
-
-  /** The newest revision of this kind up to `upTo`, which is where memory begins: at opening, or at an event it dropped. */
-  #endWithin(resource: string, upTo: number): number {
-    return upTo > this.#openedRevision ? upTo : this.#kinds.get(resource)?.openedLast ?? 0;
   }
 
   #eventOf(resource: string, row: LogRow, versions: Map<string, StoredObject>): StoredChange {
@@ -143,6 +175,7 @@ export class DiskHistory implements OlderHistory {
   /** Damaged history is given up to where memory begins: clients list again, which is always right. */
   #lose(resource: string, after: number, upTo: number): never {
     this.#log.error('store history is damaged, clients will list again', { resource, revision: upTo });
+    this.#pages.drop(resource);
     const ends = this.#kinds.get(resource);
     if (ends === undefined) this.#kinds.set(resource, { floor: upTo, last: upTo, openedLast: upTo }); else ends.floor = Math.max(ends.floor, upTo);
     throw expired(resource, after, upTo);
@@ -202,6 +235,14 @@ export class DiskHistory implements OlderHistory {
     this.#db.exec(`PRAGMA incremental_vacuum(${vacuumPages})`);
     return true;
   }
+}
+
+/** The first `max` events, never cutting a transaction in two. */
+function cutAfter(events: StoredChange[], max: number): StoredChange[] {
+  if (events.length <= max) return events;
+  let end = max;
+  while (end < events.length && events[end]?.revision === events[end - 1]?.revision) end += 1;
+  return events.slice(0, end);
 }
 
 function nextTurn(): Promise<void> {

@@ -211,6 +211,7 @@ export class SqliteJournal implements Journal {
   }
 
   afterCommit(): void {
+    this.older.expirePages();
     if (this.#uncheckpointedBytes < checkpointBytes || this.#failure !== undefined) return;
     this.#uncheckpointedBytes = 0;
     try {

@@ -10,7 +10,7 @@ import { silentLog } from '../../../api/log.ts';
 import { armFailPoints } from '../../../control/storage/fail-points.ts';
 import { openStorage } from '../../../control/storage/open.ts';
 import { readBackup, restoreBackup } from '../../../control/storage/sqlite/copies.ts';
-import type { Storage, StorageLimits } from '../../../control/storage/store.ts';
+import type { Storage, StorageLimits, StoredEvent } from '../../../control/storage/store.ts';
 import { brief, memoryDriver, object, record, sqliteDriver, temporaryFolder, until } from './drivers.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -57,6 +57,37 @@ describe('restart', () => {
     expect(after.events[4]?.previous?.json()).toBe(before.events[4]?.previous?.json());
     expect(created.revision).toBe(8);
     expect(storage.list('services', { atRevision: 5 }).items).toHaveLength(5);
+  });
+
+  test('a watch of a kind that was quiet before the restart misses nothing when memory moves on between two resumes', async () => {
+    await fill(5);
+    const last = storage.revision;
+    for (let index = 0; index < 3; index++) await storage.create('leases', `a/l${index}`, object(`l${index}`));
+    await reopen({ memoryHistoryCount: 3 });
+    const early = record(storage, 'services', last);
+    await until(() => early.watch.revision === storage.revision);
+    early.watch.stop();
+    for (let index = 0; index < 10; index++) await storage.create('services', `shop/n${index}`, object(`n${index}`));
+    const late = record(storage, 'services', last);
+    await until(() => late.watch.revision === storage.revision);
+    expect(late.events.map((event) => event.key)).toEqual(Array.from({ length: 10 }, (_, index) => `shop/n${index}`));
+  });
+
+  test('500 watches that resume far behind at once share what is read, and leave the event loop free', async () => {
+    for (let round = 0; round < 20; round++) await Promise.all(Array.from({ length: 100 }, (_, index) => storage.create('services', `shop/r${round}-${index}`, object(`r${round}-${index}`, 'x'.repeat(300)))));
+    await reopen();
+    let receivedCount = 0;
+    const lines = new Set<Buffer>();
+    for (let index = 0; index < 500; index++) storage.watch('services', 900 + (index % 100), (events) => { receivedCount += events.length; lines.add((events[0] as StoredEvent).line()); }, () => {});
+    let longestMs = 0;
+    for (let lastMs = systemClock.monotonicMs(); receivedCount < 500 * 1_100 - 500 * 49.5;) {
+      await new Promise((resolve) => { setImmediate(resolve); });
+      longestMs = Math.max(longestMs, systemClock.monotonicMs() - lastMs);
+      lastMs = systemClock.monotonicMs();
+    }
+    expect(receivedCount).toBe(500 * 1_100 - 500 * 49.5);
+    expect(lines.size).toBeLessThan(2_000);
+    expect(longestMs).toBeLessThan(500);
   });
 
   test('the revision of a deleted object is not given out again', async () => {
