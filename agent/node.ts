@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { arch, cpus, hostname, release, totalmem } from 'node:os';
 import type { ApiClient } from '../api/client.ts';
 import { formatMicroTime, formatTime, type Clock, type TimerHandle } from '../api/clock.ts';
-import { isAlreadyExists, isConflict, isNotFound } from '../api/errors.ts';
+import { isAlreadyExists, isNotFound, NetloomError } from '../api/errors.ts';
 import type { Log } from '../api/log.ts';
 import { resources } from '../api/resources.ts';
 import type { Condition, Lease, Node } from '../api/types.ts';
@@ -21,6 +21,7 @@ export interface NodeRegistrationOptions {
 const leaseNamespace = 'kube-node-lease';
 const leaseSeconds = 40;
 const renewPeriodMs = 10_000;
+const renewTimeoutMs = 8_000;
 const statusPeriodMs = 300_000;
 const retryMsMax = 5_000;
 
@@ -112,15 +113,25 @@ export class NodeRegistration {
     const { client, nodeName, clock, log } = this.#options;
     const renewTime = formatMicroTime(clock.nowMs());
     try {
-      this.#lease = this.#lease === undefined ? await this.#takeLease(renewTime)
-        : await client.update<Lease>(resources.leases, { ...this.#lease, spec: { ...this.#lease.spec, renewTime } });
+      this.#lease = await this.#inTime(this.#lease === undefined ? this.#takeLease(renewTime)
+        : client.update<Lease>(resources.leases, { ...this.#lease, spec: { ...this.#lease.spec, renewTime } }));
       this.#lastRenewMs = clock.monotonicMs();
       if (clock.monotonicMs() - this.#lastStatusMs >= statusPeriodMs) await this.#writeStatus();
     } catch (err) {
-      if (isConflict(err) || isNotFound(err)) this.#lease = undefined;
+      // Read again next time: what became of a write without an answer is not known.
+      this.#lease = undefined;
       if (isNotFound(err)) await this.#register().catch(() => {});
       log.warn('node lease not renewed', { node: nodeName, err });
     }
+  }
+
+  /** A write that hangs in a broken network must not keep the next one from being tried. */
+  #inTime<T>(work: Promise<T>): Promise<T> {
+    work.catch(() => {});
+    return new Promise((resolve, reject) => {
+      const timer = this.#options.clock.after(renewTimeoutMs, () => reject(new NetloomError('Timeout', `no answer to the lease renewal within ${renewTimeoutMs} ms`, { source: 'api' })));
+      work.then(resolve, reject).finally(() => timer.cancel());
+    });
   }
 
   async #takeLease(renewTime: string): Promise<Lease> {

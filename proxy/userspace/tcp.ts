@@ -16,7 +16,9 @@ import { resetHandle, type PeerName, type TcpHandle, type Wire, type WireFactory
 export const tcpLimits = Object.freeze({
   connectMsSameHost: 250, connectMsRemote: 1_000, triesMax: 3, headerMs: 3_000,
   /** Connections to an endpoint that was removed are closed after this time. */
-  removedMsMax: 300_000, sweepMs: 50, slowSweepMs: 1_000,
+  removedMsMax: 300_000,
+  /** Only connections that live this long get keep-alive: setting it costs, and short ones need none. */
+  keepAliveAfterMs: 30_000, sweepMs: 50, slowSweepMs: 1_000,
 });
 
 export interface TcpContext { readonly limits: Limits; readonly wires: WireFactory; nowMs(): number; readonly random: () => number }
@@ -122,10 +124,11 @@ export class TcpEngine {
     for (const pair of this.pending) if (nowMs >= pair.deadlineMs) pair.onDeadline();
   }
 
-  /** Every `slowSweepMs`: connections over their age, and those of removed endpoints. */
+  /** Every `slowSweepMs`: connections over their age, those of removed endpoints, and keep-alive for those that stay. */
   sweepOld(): void {
     const nowMs = this.context.nowMs();
     for (const pair of this.pairs) {
+      if (!pair.isKeptAlive && nowMs - pair.startedMs >= tcpLimits.keepAliveAfterMs) pair.keepAlive();
       if (nowMs >= pair.expiresMs) pair.finish();
       else if (pair.target?.removedAtMs !== undefined && nowMs - pair.target.removedAtMs >= tcpLimits.removedMsMax) pair.finish();
     }
@@ -159,7 +162,9 @@ export class Pair {
   readonly ip: string;
   clientIP: string;
   clientPort: number;
-  #startedMs = 0;
+  /** Of the present connect. */
+  startedMs = 0;
+  isKeptAlive = false;
   #isClosed = false;
   #isConnected = false;
   #header: Buffer | undefined;
@@ -212,7 +217,7 @@ export class Pair {
     if (target === undefined) { engine.pending.delete(this); port.count('refused'); this.abort(); return; }
     this.target = target;
     target.outstanding += 1;
-    this.#startedMs = nowMs;
+    this.startedMs = nowMs;
     this.deadlineMs = nowMs + (target.isSameHost ? tcpLimits.connectMsSameHost : tcpLimits.connectMsRemote);
     engine.pending.add(this);
     this.up = new Side(this, false);
@@ -224,7 +229,7 @@ export class Pair {
     const { engine, down, up, target } = this;
     if (up === undefined || target === undefined) return;
     engine.pending.delete(this);
-    noteSuccess(target, engine.context.nowMs() - this.#startedMs);
+    noteSuccess(target, engine.context.nowMs() - this.startedMs);
     this.#isConnected = true;
     down.peer = up;
     const version = this.port.spec.proxyProtocolOut;
@@ -285,6 +290,13 @@ export class Pair {
     this.#isConnected = false;
     this.down.peer = undefined;
     return true;
+  }
+
+  keepAlive(): void {
+    if (!this.#isConnected) return;
+    this.isKeptAlive = true;
+    this.down.wire?.keepAlive();
+    this.up?.wire?.keepAlive();
   }
 
   /** Closes both ends in order. */

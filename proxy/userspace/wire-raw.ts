@@ -7,12 +7,13 @@
 // after each read, with the byte count or error in streamBaseState; a write is asynchronous only when the state says so.
 
 import { getSystemErrorName } from 'node:util';
-import { doNothing, readBufferBytes, resetHandle, type PeerName, type TcpHandle, type Wire, type WireFactory, type WireOwner } from './wire.ts';
+import { doNothing, keepAliveSeconds, readBufferBytes, resetHandle, type PeerName, type TcpHandle, type Wire, type WireFactory, type WireOwner } from './wire.ts';
 
 interface RawHandle extends TcpHandle {
   wire: RawWire; onread: (this: RawHandle) => void;
   readStart(): number; readStop(): number; useUserBuffer(buffer: Uint8Array): void;
   writeBuffer(request: RawRequest, bytes: Uint8Array): number; shutdown(request: RawRequest): number;
+  setKeepAlive(isOn: boolean, delaySeconds: number): number;
   connect(request: RawRequest, ip: string, port: number): number; connect6(request: RawRequest, ip: string, port: number): number;
 }
 interface RawRequest { wire: RawWire; oncomplete: (this: RawRequest, status: number) => void }
@@ -75,6 +76,8 @@ class RawWire implements Wire {
     this.isClosed = true;
     resetHandle(this.handle);
   }
+
+  keepAlive(): void { if (!this.isClosed) this.handle.setKeepAlive(true, keepAliveSeconds); }
 
   localName(): PeerName {
     const name: PeerName = { address: '', port: 0 };
@@ -152,7 +155,7 @@ function loadBindings(): Bindings | undefined {
     const { TCP, TCPConnectWrap } = tcp;
     const isComplete = state instanceof Int32Array && typeof readIndex === 'number' && typeof asyncIndex === 'number' && typeof endOfFile === 'number' && typeof constants?.['SOCKET'] === 'number'
       && [WriteWrap, ShutdownWrap, TCP, TCPConnectWrap].every((each) => typeof each === 'function')
-      && ['readStart', 'readStop', 'useUserBuffer', 'writeBuffer', 'shutdown', 'connect', 'close', 'setNoDelay', 'getpeername', 'getsockname'].every((name) => name in (TCP as { prototype: object }).prototype);
+      && ['readStart', 'readStop', 'useUserBuffer', 'writeBuffer', 'shutdown', 'connect', 'close', 'setNoDelay', 'setKeepAlive', 'getpeername', 'getsockname'].every((name) => name in (TCP as { prototype: object }).prototype);
     if (!isComplete) return undefined;
     return { state, readIndex, asyncIndex, endOfFile, socketKind: constants['SOCKET'] as number, TCP, TCPConnectWrap, WriteWrap, ShutdownWrap } as unknown as Bindings;
   } catch { return undefined; }

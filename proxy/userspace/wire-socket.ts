@@ -3,7 +3,7 @@
 // is not needed.
 
 import net from 'node:net';
-import { doNothing, readBufferBytes, type PeerName, type TcpHandle, type Wire, type WireFactory, type WireOwner } from './wire.ts';
+import { doNothing, keepAliveSeconds, readBufferBytes, type PeerName, type TcpHandle, type Wire, type WireFactory, type WireOwner } from './wire.ts';
 
 type WireNetSocket = net.Socket & { wire: SocketWire };
 /** What the stream machinery itself passes along with Buffers. */
@@ -47,6 +47,7 @@ class SocketWire implements Wire {
   end(): void { this.socket.end(); }
   close(): void { this.#silence(); this.socket.destroySoon(); }
   reset(): void { this.#silence(); if (this.socket.connecting) this.socket.destroy(); else this.socket.resetAndDestroy(); }
+  keepAlive(): void { this.socket.setKeepAlive(true, keepAliveSeconds * 1000); }
   localName(): PeerName { return { address: this.socket.localAddress ?? '', port: this.socket.localPort ?? 0 }; }
   failed(code: string | undefined): void { this.#fail(code); }
 

@@ -34,6 +34,8 @@ export interface Wire {
   close(): void;
   /** Closes with a reset; no callback follows. */
   reset(): void;
+  /** Lets the kernel ask a silent peer whether it is still there. */
+  keepAlive(): void;
   localName(): PeerName;
 }
 
@@ -45,6 +47,8 @@ export interface WireFactory {
 }
 
 export const readBufferBytes = 65_536;
+/** Silence after which keepAlive() has the kernel ask. */
+export const keepAliveSeconds = 60;
 
 export function resetHandle(handle: TcpHandle): void {
   if (handle.reset === undefined || handle.reset(doNothing) !== 0) handle.close();
