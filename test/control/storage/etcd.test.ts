@@ -96,7 +96,7 @@ describe.skipIf(!hasEtcd)('etcd store', () => {
 
   test('kill -9 of the server process in a loop: everything acknowledged is there, history has no hole', { timeout: process.env['NETLOOM_SOAK'] === undefined ? 60_000 : 600_000 }, async () => {
     const [member] = await etcd() as [EtcdMember];
-    const killCount = process.env['NETLOOM_SOAK'] === undefined ? 5 : 100;
+    const killCount = process.env['NETLOOM_SOAK'] === undefined ? 5 : 200;
     const ledger = newLedger();
     for (let kill = 0; kill < killCount; kill++) {
       await runAndKill({ kind: 'etcd', place: member.endpoint, ledger, failPoints: undefined, afterMs: 20 + 37 * (kill % 5) });
