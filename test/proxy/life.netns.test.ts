@@ -41,6 +41,25 @@ describe.skipIf(!isRoot)('the kernel engine over time', () => {
     }
   });
 
+  test('a Service of 1,000 endpoints is turned over again and again under load: no connection fails, choice stays even', async () => {
+    world.hosts.other.exec('ip', 'route', 'add', 'local', '10.250.0.0/20', 'dev', 'lo');
+    node.exec('ip', 'route', 'add', '10.250.0.0/20', 'via', '192.168.0.2', 'dev', 'other', 'onlink');
+    await world.hosts.other.ask({ do: 'listen', ip: '0.0.0.0', port: 8_090, protocol: 'TCP' });
+    const endpoints = (round: number): EndpointSlice[] => Array.from({ length: 10 }, (_unused, part) => slice('ns/big', Array.from({ length: 100 }, (_each, index) => {
+      const number = part * 100 + index + (round % 2) * 500;
+      return ready(`10.250.${number >> 8}.${number & 255}`, 'n2');
+    }), { name: `big-${part}`, ports: [{ name: '', port: 8_090, protocol: 'TCP' }] }));
+    await apply(service('ns/big', { clusterIP: '10.96.1.12' }), ...endpoints(0));
+    await pod.ask({ do: 'load', requests: [{ protocol: 'TCP', to: '10.96.1.12', port: 80, timeoutMs: 3000 }], concurrency: 16 });
+    for (let round = 1; round <= (isSoak ? 100 : 12); round++) {
+      await apply(...endpoints(round));
+      await new Promise((resolve) => { setTimeout(resolve, 30); });
+    }
+    const result = await pod.ask<{ count: number; errors: object; reached: Record<string, number> }>({ do: 'load-end' });
+    expect(result.errors).toEqual({});
+    expect(Object.keys(result.reached).length).toBeGreaterThan(Math.min(500, result.count / 4));
+  });
+
   test('a new connection never reaches an endpoint that was removed before it began', async () => {
     await apply(service('ns/gone', { clusterIP: '10.96.1.2' }), slice('ns/gone', [ready('10.244.1.2'), ready('10.244.1.3')]));
     for (let round = 0; round < 20; round++) {
