@@ -87,4 +87,5 @@ function onBytes(this: WireNetSocket, count: number): boolean { return this.wire
 function onConnect(this: WireNetSocket): void { this.wire.owner.onConnected(); }
 function onEnd(this: WireNetSocket): void { this.wire.owner.onEnd(); }
 function onError(this: WireNetSocket, error: NodeJS.ErrnoException): void { this.wire.failed(error.code); }
-function onClose(this: WireNetSocket): void { this.wire.failed(undefined); }
+/** A socket that has ended both ways closes by itself, which is no failure. */
+function onClose(this: WireNetSocket): void { if (!this.readableEnded || !this.writableFinished) this.wire.failed(undefined); }
