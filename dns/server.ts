@@ -179,6 +179,7 @@ export class DnsServer {
     switch (message.type) {
       case 'counters': return this.#metrics.setThread(index, message.buffer);
       case 'applied': return this.#feed.acknowledge(message.sequence);
+      case 'probeSeen': return this.#channel.broadcast(message);
       case 'described': return this.#describing.get(message.sequence)?.(message);
       case 'failed': {
         const error = listenError(message.code, message.text, message.address, message.port);

@@ -37,7 +37,9 @@ export interface DnsWorkerData {
   readonly udpLimit: number;
 }
 
-export type DnsRequest = ZoneMessage | { readonly type: 'listen'; readonly plan: ListenPlan } | { readonly type: 'describe'; readonly sequence: number };
+export type DnsRequest = ZoneMessage | { readonly type: 'listen'; readonly plan: ListenPlan } | { readonly type: 'describe'; readonly sequence: number }
+  /** A loop probe came in at some thread: the one that sent it drops its upstream. */
+  | { readonly type: 'probeSeen'; readonly key: string };
 
 /** State of one upstream, for status and metrics. */
 export interface UpstreamState {
@@ -45,6 +47,7 @@ export interface UpstreamState {
 }
 
 export type DnsReport =
+  | { readonly type: 'probeSeen'; readonly key: string }
   | { readonly type: 'counters'; readonly buffer: SharedArrayBuffer }
   | { readonly type: 'applied'; readonly sequence: number }
   | { readonly type: 'listening'; readonly addresses: readonly ListenAddress[]; readonly tls: readonly ListenAddress[]; readonly https: readonly ListenAddress[] }
@@ -61,6 +64,7 @@ function build(context: WorkerContext, data: DnsWorkerData, counters: Counters):
   const blocked = data.blockedAnswers.map(parseCIDR).filter((network) => network !== undefined);
   const forwarder = new Forwarder({
     upstreams: data.upstreams, stubDomains: new Map(data.stubDomains), isStaleServed: data.isStaleServed, clock, log,
+    onForeignProbe: context.count === 1 ? undefined : (key) => context.post({ type: 'probeSeen', key } satisfies DnsReport),
     isAddressBlocked: blocked.length === 0 ? undefined : (address) => blocked.some((network) => isInside(address, network.bytes, network.prefixLength)),
   });
   const recursionFrom = new AddressList(data.recursionFrom);
@@ -106,6 +110,7 @@ export function startWorker(context: WorkerContext): WorkerSide {
     receive(message): void {
       const request = message as DnsRequest;
       if (request.type === 'listen') void listen(request.plan);
+      else if (request.type === 'probeSeen') forwarder.noteProbe(request.key);
       else if (request.type === 'barrier') report({ type: 'applied', sequence: request.sequence });
       else if (request.type === 'describe') {
         publishGauges();

