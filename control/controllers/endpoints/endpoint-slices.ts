@@ -21,6 +21,9 @@ const reservedLabels: readonly string[] = [labels.serviceName, labels.sliceManag
 
 /** A Service whose selector matches no Pod for this long gets a Warning. */
 const noPodsWarnMs = 15_000;
+/** Warnings of this kind in one window of `noPodsWindowMs`: thousands of empty Services are somebody's plan. */
+const noPodsWarningsMax = 100;
+const noPodsWindowMs = 600_000;
 
 export class EndpointSliceController implements Controller {
   readonly name = 'endpointslice';
@@ -32,6 +35,7 @@ export class EndpointSliceController implements Controller {
   /** Oldest change that is not yet in a slice. */
   readonly #triggers = new Map<string, number>();
   readonly #emptySince = new Map<string, number>();
+  #warnings = { sinceMs: 0, count: 0 };
   readonly #podRanges: readonly Cidr[];
   readonly #unsubscribe: (() => void)[];
 
@@ -152,6 +156,9 @@ export class EndpointSliceController implements Controller {
       this.#queue.addAfter(key, noPodsWarnMs);
     } else if (since >= 0 && clock.monotonicMs() - since >= noPodsWarnMs) {
       this.#emptySince.set(key, -1);
+      if (clock.monotonicMs() - this.#warnings.sinceMs > noPodsWindowMs) this.#warnings = { sinceMs: clock.monotonicMs(), count: 0 };
+      this.#warnings.count += 1;
+      if (this.#warnings.count > noPodsWarningsMax) return;
       const selector = Object.entries(service.spec?.selector ?? {}).map(([name, value]) => `${name}=${value}`).join(',');
       events.record(resources.services, service, 'Warning', 'NoMatchingPods', `Service ${key} selects no endpoints: no Pod in ${service.metadata.namespace ?? ''} has the labels ${selector}`);
     } else if (since >= 0) this.#queue.addAfter(key, noPodsWarnMs - (clock.monotonicMs() - since));

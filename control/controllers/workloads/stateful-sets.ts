@@ -47,21 +47,25 @@ export class StatefulSetController implements Controller {
   async #move(set: StatefulSet, hash: string): Promise<void> {
     const isOrdered = set.spec?.podManagementPolicy !== 'Parallel';
     const start = set.spec?.ordinals?.start ?? 0;
+    const isOnDelete = set.spec?.updateStrategy?.type === 'OnDelete';
+    const partition = set.spec?.updateStrategy?.rollingUpdate?.partition ?? 0;
     const byOrdinal = new Map(this.#base.pods.podsOf(set).map((pod) => [ordinalOf(set, pod), pod]));
     const wanted = Array.from({ length: set.spec?.replicas ?? 1 }, (_, index) => start + index);
     for (const ordinal of wanted) {
       const pod = byOrdinal.get(ordinal);
       if (pod === undefined) await this.#create(set, ordinal, hash);
       else if (isPodTerminal(pod) && pod.metadata.deletionTimestamp === undefined) await this.#base.pods.remove(set, pod);
-      if (isOrdered && (pod === undefined || !isHealthy(set, pod, this.#context.clock.nowMs()))) return;
+      if (pod !== undefined && isHealthy(set, pod, this.#context.clock.nowMs())) continue;
+      // A Pod of an old template that never became ready would block its own mending: it is replaced.
+      if (pod !== undefined && isActive(pod) && pod.metadata.labels?.[revisionHashLabel] !== hash && ordinal - start >= partition && !isOnDelete) await this.#base.pods.remove(set, pod);
+      if (isOrdered) return;
     }
     const surplus = [...byOrdinal].filter(([ordinal]) => !wanted.includes(ordinal)).sort(([a], [b]) => b - a);
     for (const [, pod] of surplus) {
       if (pod.metadata.deletionTimestamp === undefined) await this.#base.pods.remove(set, pod);
       if (isOrdered) return;
     }
-    if (set.spec?.updateStrategy?.type === 'OnDelete') return;
-    const partition = set.spec?.updateStrategy?.rollingUpdate?.partition ?? 0;
+    if (isOnDelete) return;
     for (const ordinal of wanted.filter((each) => each - start >= partition).reverse()) {
       const pod = byOrdinal.get(ordinal);
       if (pod === undefined) return;

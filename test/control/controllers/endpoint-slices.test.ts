@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { resources } from '../../../api/resources.ts';
 import type { Endpoints, EndpointSlice, Event, KubeObject, Pod, Service, ServiceSpec } from '../../../api/types.ts';
 import { ControlWorld } from '../../lib/control-world.ts';
+import { VirtualClock } from '../../lib/virtual-clock.ts';
 
 let world: ControlWorld;
 beforeEach(async () => {
@@ -207,6 +208,23 @@ test('one poisoned Service in ten keeps none of the others waiting', async () =>
   const made = (await world.client.list<EndpointSlice>(resources.endpointslices, 'default', { labelSelector: 'kubernetes.io/service-name!=kubernetes' })).items;
   expect(made.filter((slice) => slice.endpoints?.length === 10)).toHaveLength(count * 0.9);
   expect(made.filter((slice) => (slice.endpoints?.length ?? 0) === 0)).toHaveLength(count * 0.1);
+});
+
+test('a selector that matches no Pod gets a Warning once it has lasted, one that matches gets none', async () => {
+  await world.stop();
+  const clock = new VirtualClock(Date.parse('2026-01-01T00:00:00Z'));
+  world = await ControlWorld.start({ controllerClock: clock, controllers: { nodeGraceMs: 1e9 } });
+  await makeService('web');
+  await makeService('api');
+  await world.node('n1');
+  await pod('p1', { ip: '10.244.0.1' });
+  await world.settled();
+  const warnings = async (): Promise<string[]> => (await world.client.list<Event>(resources.events)).items.filter((event) => event.reason === 'NoMatchingPods').map((event) => event.message ?? '');
+  await clock.advance(10_000);
+  expect(await warnings()).toEqual([]);
+  await clock.advance(10_000);
+  await world.settled();
+  expect(await world.until('the Warning', async () => { const found = await warnings(); return found.length > 0 ? found : undefined; })).toEqual(['Service default/api selects no endpoints: no Pod in default has the labels app=api']);
 });
 
 test('restarted controllers find everything in place and write nothing', async () => {

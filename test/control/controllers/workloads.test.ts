@@ -66,6 +66,16 @@ test('a StatefulSet makes Pods in order, keeps their names, scales down from the
   expect((await list())[0]?.metadata.name).toBe('db-0');
 });
 
+test('a StatefulSet whose first Pod never becomes ready is mended by a new template', async () => {
+  agent.isReady = (pod) => pod.spec?.containers[0]?.image !== 'broken';
+  await world.client.create<StatefulSet>(resources.statefulsets, 'default', { metadata: { name: 'db', namespace: 'default' }, spec: { replicas: 2, serviceName: 'db', selector: { matchLabels: { app: 'db' } }, template: template('db', 'main', 'broken') } });
+  await world.until('the first Pod', async () => (await list())[0]?.status?.podIP !== undefined);
+  await world.settled();
+  expect(await list()).toHaveLength(1);
+  await world.client.patch(resources.statefulsets, 'default', 'db', { spec: { template: { spec: { containers: [{ name: 'main', image: 'fixed' }] } } } }, { type: 'strategic' });
+  await world.until('both ready', async () => (await world.client.get<StatefulSet>(resources.statefulsets, 'default', 'db')).status?.['readyReplicas'] === 2);
+});
+
 async function job(name: string, spec: JobSpec, container = 'finish-ok'): Promise<Job> {
   const own = template(name, container);
   return world.client.create<Job>(resources.jobs, 'default', { metadata: { name, namespace: 'default' }, spec: { template: { ...own, spec: { ...own.spec, restartPolicy: 'Never' } }, ...spec } });
