@@ -239,7 +239,7 @@ export class DownstreamH1 implements Downstream {
     }
   }
 
-  sendBody(bytes: Buffer, start: number, end: number): boolean {
+  sendBody(bytes: Buffer, start: number, end: number, mayKeep: boolean): boolean {
     if (this.#state === stateClosed || start === end) return true;
     let isRoomy: boolean;
     const length = end - start;
@@ -251,7 +251,11 @@ export class DownstreamH1 implements Downstream {
       whole.latin1Write('\r\n', size.length + 2 + length);
       isRoomy = this.socket.write(whole);
     } else if (length <= smallBodyBytes) isRoomy = this.socket.write(bytes.latin1Slice(start, end), 'latin1');
-    else {
+    else if (mayKeep) {
+      isRoomy = this.socket.write(bytes.subarray(start, end));
+      // What the kernel took at once needs no buffer any more.
+      if (this.socket.writableLength > 0) this.#engine.hasKeptBytes = true;
+    } else {
       const copy = Buffer.allocUnsafe(length);
       bytes.copy(copy, 0, start, end);
       isRoomy = this.socket.write(copy);

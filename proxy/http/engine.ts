@@ -104,6 +104,8 @@ export class HttpEngine {
   readonly runPolicy: typeof runPolicy = runPolicy;
   readonly writeRequest: typeof finishRequestText = finishRequestText;
   isDraining = false;
+  /** Set by a downstream that kept the bytes it was given: their buffer must not be read into again. */
+  hasKeptBytes = false;
   /** The time of the last nowMs(): good enough for deadlines within one turn. */
   nowMsCached = 0;
   readonly #options: HttpEngineOptions;

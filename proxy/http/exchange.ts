@@ -20,8 +20,8 @@ export interface Downstream {
   sendInterim(text: string): void;
   /** Sends the head and, when given, the first body bytes. `text`: status line and field lines with CRLF. `isLast`: no more body comes, sendEnd() follows at once. */
   sendHead(status: number, text: string, kind: number, bytes: Buffer | undefined, start: number, end: number, isLast: boolean): void;
-  /** Sends body bytes (valid during the call only). False asks the upstream to pause. */
-  sendBody(bytes: Buffer, start: number, end: number): boolean;
+  /** Sends body bytes, valid during the call only unless `mayKeep`: then they may be kept, and engine.hasKeptBytes is set. False asks the upstream to pause. */
+  sendBody(bytes: Buffer, start: number, end: number, mayKeep: boolean): boolean;
   /** The answer is whole. `trailers`: field lines or ''. */
   sendEnd(trailers: string): void;
   /** The answer cannot be finished: the client must see that (P-5). */
@@ -258,9 +258,9 @@ export class Exchange {
     return this.replaces?.(status) !== undefined;
   }
 
-  onBody(bytes: Buffer, start: number, end: number): boolean {
+  onBody(bytes: Buffer, start: number, end: number, mayKeep = false): boolean {
     this.responseBytes += end - start;
-    return this.down.sendBody(bytes, start, end);
+    return this.down.sendBody(bytes, start, end, mayKeep);
   }
 
   /** The answer is whole; the upstream has already freed itself. */

@@ -1,7 +1,8 @@
 // One HTTP/1.1 connection to an endpoint: connect, write the request, parse the answer strictly, pass the body on by
 // count, by chunks or until close, then go idle or close. A connection is used again only if the answer ended exactly
 // at its framing, the request was sent whole, and no byte came while idle (P-4). Called by exchange.ts.
-// Reads go through one shared buffer per thread (`onread`): what is not written at once is copied.
+// Reads go through one shared buffer per thread (`onread`), what is not written at once is copied; large bodies get a
+// buffer of their own, which is handed to the client's socket without a copy.
 
 import net from 'node:net';
 import tls from 'node:tls';
@@ -18,6 +19,9 @@ const stateIdle = 0, stateHead = 1, stateLength = 2, stateChunked = 3, stateUnti
 const interimCountMax = 32;
 
 const sharedRead = Buffer.allocUnsafeSlow(65_536);
+/** Bodies with at least this much to come are read into a buffer of their own, which can be written without a copy. */
+const ownBufferFrom = 131_072;
+const ownBufferBytes = 262_144;
 
 export class UpstreamH1 implements Upstream {
   isReused = false;
@@ -39,6 +43,7 @@ export class UpstreamH1 implements Upstream {
   #isTimedOut = false;
   #idleMs = 0;
   #isPaused = false;
+  #ownBuffer: Buffer | undefined;
   #onTunnelBytes: ((bytes: Buffer, count: number) => boolean) | undefined;
 
   constructor(engine: HttpEngine, endpoint: Endpoint) {
@@ -61,7 +66,7 @@ export class UpstreamH1 implements Upstream {
     } else {
       this.socket = net.connect({
         host: endpoint.ip, port: endpoint.port, noDelay: true,
-        onread: { buffer: sharedRead, callback: (count, bytes) => this.onBytes(count, bytes as Buffer) },
+        onread: { buffer: () => this.#nextBuffer(), callback: (count, bytes) => this.onBytes(count, bytes as Buffer) },
       });
       this.socket.on('connect', () => this.#onConnect());
     }
@@ -88,6 +93,14 @@ export class UpstreamH1 implements Upstream {
     const { connectMs, responseMs } = this.#engine.timeouts;
     if (!this.isConnected) this.#engine.deadlines.start(this.#deadline, timeouts?.connectMs ?? connectMs, nowMs);
     else if (this.#isRequestWhole) this.#engine.deadlines.start(this.#deadline, timeouts?.responseMs ?? responseMs, nowMs);
+  }
+
+  /** The buffer for the next read: asked for after each one. */
+  #nextBuffer(): Buffer {
+    if (this.#state !== stateLength || this.#remaining < ownBufferFrom) { this.#ownBuffer = undefined; return sharedRead; }
+    if (this.#ownBuffer === undefined || this.#engine.hasKeptBytes) this.#ownBuffer = Buffer.allocUnsafeSlow(ownBufferBytes);
+    this.#engine.hasKeptBytes = false;
+    return this.#ownBuffer;
   }
 
   writeBody(bytes: Buffer, start: number, end: number, isOwned: boolean): boolean {
@@ -172,7 +185,8 @@ export class UpstreamH1 implements Upstream {
   }
 
   #deliver(bytes: Buffer, start: number, end: number): boolean {
-    if (this.#exchange?.onBody(bytes, start, end) !== false) return true;
+    this.#engine.hasKeptBytes = false;
+    if (this.#exchange?.onBody(bytes, start, end, bytes === this.#ownBuffer) !== false) return true;
     this.pause();
     return true;
   }
@@ -270,7 +284,9 @@ export class UpstreamH1 implements Upstream {
     }
     if (length > this.#remaining) this.#isKept = false;
     const last = start + this.#remaining;
-    exchange.onBody(bytes, start, last);
+    // Nobody reads into it again: the buffer goes with the last bytes.
+    exchange.onBody(bytes, start, last, bytes === this.#ownBuffer);
+    this.#ownBuffer = undefined;
     this.#free();
     exchange.onEnd('');
     return true;
