@@ -5,6 +5,7 @@
 
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { Clock, TimerHandle } from '../api/clock.ts';
+import { NetloomError } from '../api/errors.ts';
 import type { Log } from '../api/log.ts';
 import type { ServiceInfo } from '../api/services.ts';
 import type { IPFamily, Node } from '../api/types.ts';
@@ -99,6 +100,43 @@ export class ServiceHealth {
 }
 
 export interface HealthAnswer { readonly code: 200 | 503; readonly body: string }
+
+/** Answers GET /healthz and /livez; everything else is 404. Port 0 picks a free one. */
+export class HealthServer {
+  readonly #server: Server;
+  #port = 0;
+  readonly counts: Readonly<Record<'healthz' | 'livez', Map<number, number>>> = { healthz: new Map(), livez: new Map() };
+
+  constructor(health: ProxyHealth) {
+    this.#server = createServer((request, response) => {
+      const path = (request.url ?? '').split('?')[0];
+      const answer = path === '/healthz' ? health.healthz() : path === '/livez' ? health.livez() : undefined;
+      if (answer === undefined || path === undefined) { response.writeHead(404).end(); return; }
+      const counts = this.counts[path === '/healthz' ? 'healthz' : 'livez'];
+      counts.set(answer.code, (counts.get(answer.code) ?? 0) + 1);
+      response.writeHead(answer.code, { 'Content-Type': 'application/json', 'X-Content-Type-Options': 'nosniff' }).end(answer.body);
+    });
+  }
+
+  get port(): number { return this.#port; }
+
+  /** Rejects with PortInUse when somebody else has the port. */
+  listen(address: string, port: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', (cause: NodeJS.ErrnoException) => {
+        reject(new NetloomError(cause.code === 'EADDRINUSE' ? 'PortInUse' : 'PermissionDenied', `proxy health port ${address}:${port} cannot be opened`, { source: 'config', cause, hint: 'choose another port; 0 picks a free one' }));
+      });
+      this.#server.listen({ host: address, port }, () => {
+        const bound = this.#server.address();
+        this.#port = typeof bound === 'object' && bound !== null ? bound.port : port;
+        this.#server.unref();
+        resolve();
+      });
+    });
+  }
+
+  close(): void { this.#server.close(); this.#server.closeAllConnections(); }
+}
 
 const autoscalerTaint = 'ToBeDeletedByClusterAutoscaler';
 

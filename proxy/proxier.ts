@@ -3,7 +3,7 @@
 // the engines. Nothing is written before both lists were received whole once. Called by cli.
 
 import { networkInterfaces } from 'node:os';
-import { isLinkLocal } from '../api/address.ts';
+import { familyOf, isLinkLocal } from '../api/address.ts';
 import type { Clock, TimerHandle } from '../api/clock.ts';
 import type { Log } from '../api/log.ts';
 import type { Informer } from '../api/informer.ts';
@@ -21,7 +21,7 @@ import type { Ownership } from './nftables/port.ts';
 import type { EventRecorder } from './events.ts';
 import { createEventRecorder } from './events.ts';
 import type { HealthAnswer } from './healthcheck.ts';
-import { ProxyHealth, ServiceHealth } from './healthcheck.ts';
+import { HealthServer, ProxyHealth, ServiceHealth } from './healthcheck.ts';
 import { hasHostPorts, hostPortKey, planHostPorts, podKeyOf } from './host-ports.ts';
 import { ProxyMetrics } from './metrics.ts';
 import type { MetricsRegistry, ProxyMetricsSource } from './metrics.ts';
@@ -41,6 +41,8 @@ export interface ProxierOptions extends Partial<ProxyConfig> {
   readonly nodes?: Informer<Node> | undefined;
   /** For host ports of Pods on this node; none are served without. */
   readonly pods?: Informer<Pod> | undefined;
+  /** Port of /healthz and /livez on `bind` (kube-proxy: 10256); undefined = not served, 0 = a free one. */
+  readonly healthPort?: number | undefined;
   /** Route to the Pods of other nodes (hosts without a network plug-in). */
   readonly isPodRoutingOn?: boolean;
   readonly nodeName: string;
@@ -80,6 +82,7 @@ export class Proxier implements ProxyMetricsSource {
   #metrics: ProxyMetrics | undefined;
   #kernel: NftablesEngine | undefined;
   #userspace: UserspaceBackend | undefined;
+  #healthServer: HealthServer | undefined;
   #podRoutes: PodRoutes | undefined;
   #backends: readonly Backend[] = [];
   #mode: Exclude<ProxyMode, 'auto'> = 'nftables';
@@ -92,7 +95,7 @@ export class Proxier implements ProxyMetricsSource {
     const given = Object.fromEntries(Object.entries(options).filter(([key, value]) => key in defaults && value !== undefined));
     const shorthand = options.clusterCIDR ?? options.podCIDR;
     this.#config = Object.freeze({ ...defaults, ...(shorthand === undefined ? {} : { clusterCIDRs: shorthand.split(',') }), ...given });
-    this.#families = options.families ?? ['IPv4', 'IPv6'];
+    this.#families = options.families ?? familiesOf(options.isOwnedTableVanishing ? this.#config.serviceCIDRs : []);
     const { clock, log, nodeName, client } = options;
     this.#recordEvent = options.eventRecorder ?? (client === undefined ? undefined : createEventRecorder({ client, nodeName, clock, log }));
     this.#health = new ProxyHealth({ clock, limitMs: 2 * this.#config.syncPeriodMs, families: this.#families });
@@ -116,6 +119,8 @@ export class Proxier implements ProxyMetricsSource {
   get conntrackDeletedCount(): number { return this.#kernel?.conntrackDeletedCount ?? 0; }
   async kernelCounters(): Promise<ReadonlyMap<string, { connections: number; refused: number }>[]> { return Promise.all(this.#kernel?.families.map((family) => family.readCounters()) ?? []); }
   dropping(policy: 'internal' | 'external'): number { return this.#dropping[policy].size; }
+  /** Bound port of /healthz; 0 = not served. */
+  get healthPort(): number { return this.#healthServer?.port ?? 0; }
   /** Services that are not, or not wholly, applied, with the reason. */
   get failures(): ReadonlyMap<string, string> { return this.#failures; }
 
@@ -124,6 +129,7 @@ export class Proxier implements ProxyMetricsSource {
     const { view, nodes, pods } = this.#options;
     await Promise.all([view.whenSynced(), nodes?.whenSynced(), pods?.whenSynced()]);
     this.#zone = this.#node().zone;
+    this.#health.setNode(nodes?.store.get(this.#options.nodeName));
     await this.#openBackends();
     this.#stops.push(view.onDirty((key, triggerTimeMs) => { this.#mark(key, triggerTimeMs); }));
     if (pods !== undefined) this.#stops.push(pods.onChange(({ object, old }) => {
@@ -133,6 +139,10 @@ export class Proxier implements ProxyMetricsSource {
     if (nodes !== undefined) this.#stops.push(nodes.onChange(({ key }) => { if (key === this.#options.nodeName) this.#onNode(); }));
     this.#loop.request(true);
     await this.#loop.whenIdle();
+    if (this.#options.healthPort !== undefined) {
+      this.#healthServer = new HealthServer(this.#health);
+      await this.#healthServer.listen(this.#config.bind, this.#options.healthPort);
+    }
     this.#timer = this.#options.clock.every(fullSyncPeriodMs, () => { this.#loop.request(true); });
   }
 
@@ -213,6 +223,7 @@ export class Proxier implements ProxyMetricsSource {
     this.#timer?.cancel();
     await this.#loop.stop();
     this.#serviceHealth.closeAll();
+    this.#healthServer?.close();
     await this.#podRoutes?.stop(options.isCleanup ?? false);
     for (const backend of this.#backends) await backend.stop({ isCleanup: options.isCleanup ?? false, drainMs: options.drainMs ?? 10_000 });
   }
@@ -335,6 +346,12 @@ export class Proxier implements ProxyMetricsSource {
     this.#zone = zone;
     this.#loop.request(true);
   }
+}
+
+/** With a control plane of our own there are only ClusterIPs of its networks; a foreign one may have both families. */
+function familiesOf(serviceCIDRs: readonly string[]): readonly IPFamily[] {
+  const families: IPFamily[] = ['IPv4', 'IPv6'];
+  return serviceCIDRs.length === 0 ? families : families.filter((family) => serviceCIDRs.some((text) => familyOf(text) === family));
 }
 
 function isExternal(port: PortPlan): boolean { return port.nodePort !== 0 || port.externalIPs.length > 0 || port.loadBalancerIPs.length > 0; }

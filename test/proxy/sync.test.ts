@@ -9,7 +9,7 @@ import { joinService } from '../../api/services.ts';
 import type { Pod } from '../../api/types.ts';
 import type { PortPlan, ServicePlan } from '../../proxy/backend.ts';
 import { parseCIDRs, resolveNodePortAddresses } from '../../proxy/config.ts';
-import { ProxyHealth } from '../../proxy/healthcheck.ts';
+import { HealthServer, ProxyHealth } from '../../proxy/healthcheck.ts';
 import { planHostPorts } from '../../proxy/host-ports.ts';
 import { ProxyMetrics } from '../../proxy/metrics.ts';
 import { isStale, UdpFlows, type Flow } from '../../proxy/nftables/conntrack.ts';
@@ -165,6 +165,17 @@ describe('health', () => {
     expect(health.healthz().code).toBe(503);
     health.setNode({ metadata: { name: 'n1' } });
     expect(health.healthz().code).toBe(200);
+  });
+
+  test('the health server answers /healthz and /livez, nothing else', async () => {
+    const health = new ProxyHealth({ clock: new VirtualClock(), limitMs: 1_000, families: ['IPv4'] });
+    const server = new HealthServer(health);
+    await server.listen('127.0.0.1', 0);
+    health.setNode({ metadata: { name: 'n1', deletionTimestamp: '2026-01-01T00:00:00Z' } });
+    const codes = await Promise.all(['/healthz', '/livez', '/metrics'].map(async (path) => (await fetch(`http://127.0.0.1:${server.port}${path}`)).status));
+    expect(codes).toEqual([503, 200, 404]);
+    await expect(new HealthServer(health).listen('127.0.0.1', server.port)).rejects.toMatchObject({ code: 'PortInUse' });
+    server.close();
   });
 
   test('metrics carry kube-proxy\'s names', async () => {
