@@ -5,6 +5,7 @@
 import { NetloomError } from '../../../api/errors.ts';
 import type { KubeObject } from '../../../api/types.ts';
 import type { RequestContext } from '../context.ts';
+import { toStored } from '../conversion.ts';
 import { age } from './cells.ts';
 import { columnsOf, type Loose, type Printer } from './columns.ts';
 import { customPrinter } from './custom.ts';
@@ -44,7 +45,8 @@ export function tableOf(context: RequestContext, objects: readonly KubeObject[],
   const rows = objects.map((object) => {
     const conditions = options.isBare === true ? undefined : printer.conditions?.(object);
     return {
-      cells: options.isBare === true ? printer.columns.map(() => null) : cellsOf(printer, object, cellContext),
+      // Printers know the stored form; a kind that is served in two shapes is printed from that one.
+      cells: options.isBare === true ? printer.columns.map(() => null) : cellsOf(printer, resource.crdName === undefined ? toStored(object, resource, undefined) : object, cellContext),
       ...(conditions === undefined ? {} : { conditions }),
       ...(include === 'None' ? {} : { object: include === 'Object' ? object : metadataOf(object, negotiated.version) }),
     };

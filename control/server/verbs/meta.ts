@@ -70,7 +70,13 @@ export function prepareCreate(object: Whole, resource: ResourceInfo, clock: Cloc
   if (resource.hasGeneration) metadata.generation = 1; else delete metadata.generation;
   resetStatus(object, resource);
   if (resource.storage === 'namespaces') prepareNamespace(object);
-  if (resource.storage === crdStorage) object['status'] = crdStatus(object as unknown as CrdObject, metadata.creationTimestamp);
+  if (resource.storage === crdStorage) object['status'] = definitionStatus(object, metadata.creationTimestamp);
+}
+
+/** Names and conditions of a definition; nothing for one that validation is going to refuse. */
+function definitionStatus(object: Whole, now: string): Json {
+  const crd = object as unknown as CrdObject;
+  return Array.isArray(crd.spec?.versions) ? crdStatus(crd, now) : {};
 }
 
 function resetStatus(object: Whole, resource: ResourceInfo): void {
@@ -106,7 +112,7 @@ export function prepareUpdate(object: Whole, old: Whole, resource: ResourceInfo,
   else if (part === 'finalize') keepField(object, old, 'status');
   else if (part === 'approval') keepAllButConditions(object, old, resource);
   if (part === 'main' && resource.storage === 'namespaces') keepNamespaceFinalizers(object, old);
-  if (part === 'main' && resource.storage === crdStorage) object['status'] = { ...object['status'] as Json, ...crdStatus(object as unknown as CrdObject, formatTime(clock.nowMs())) };
+  if (part === 'main' && resource.storage === crdStorage) object['status'] = { ...object['status'] as Json, ...definitionStatus(object, formatTime(clock.nowMs())) };
   keep(metadata, previous, 'generation');
   if (resource.hasGeneration && part !== 'status' && hasNewGeneration(object, old)) metadata.generation = (previous.generation ?? 0) + 1;
 }

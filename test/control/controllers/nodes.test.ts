@@ -107,6 +107,24 @@ test('a node that comes back in time keeps its Pods', async () => {
   expect((await pod('p1')).metadata.deletionTimestamp).toBeUndefined();
 });
 
+test('Pods of a node that went down together with the control plane are not evicted at its next start', async () => {
+  await world.node('n1');
+  await world.pod('p1', { node: 'n1', ip: '10.244.0.1' });
+  await world.settled();
+  await pass(41_000);
+  await isReadyIs('n1', 'Unknown');
+  await world.settled();
+  world.controllers.stop();
+  clock.jump(86_400_000);
+  await world.restartControllers();
+  await pass(200_000);
+  expect((await pod('p1')).metadata.deletionTimestamp).toBeUndefined();
+  await world.renew('n1');
+  await isReadyIs('n1', 'True');
+  await pass(20_000);
+  expect((await pod('p1')).metadata.deletionTimestamp).toBeUndefined();
+});
+
 test('a NoExecute taint set by hand drives out at once what does not tolerate it', async () => {
   await world.node('n1');
   await world.pod('p1', { node: 'n1', ip: '10.244.0.1' });

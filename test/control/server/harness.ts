@@ -70,7 +70,7 @@ export function kubectl(kubeconfig: string, home: string, args: string | readonl
   const list = typeof args === 'string' ? words(args) : [...args];
   return new Promise((resolve) => {
     const child = execFile(options.binary ?? 'kubectl', list, {
-      env: { ...process.env, KUBECONFIG: options.kubeconfig ?? kubeconfig, HOME: home, ...options.env }, timeout: options.timeoutMs ?? 20_000, maxBuffer: 64 << 20,
+      env: { ...process.env, KUBECONFIG: options.kubeconfig ?? kubeconfig, HOME: home, ...options.env }, timeout: options.timeoutMs ?? 8_000, maxBuffer: 64 << 20,
     }, (error, out, err) => resolve({ code: error === null ? 0 : typeof error.code === 'number' ? error.code : 1, out, err, all: out + err }));
     child.stdin?.on('error', () => {});
     child.stdin?.end(options.stdin ?? '');
