@@ -17,6 +17,7 @@ export class EvictionController implements Controller {
   readonly #queue: WorkQueue;
   /** When the Node of a Pod was first missed. */
   readonly #missingSince = new Map<string, number>();
+  #startedAtMs = 0;
   readonly #unsubscribe: (() => void)[];
 
   constructor(context: ControllerContext) {
@@ -36,6 +37,7 @@ export class EvictionController implements Controller {
   }
 
   start(): void {
+    this.#startedAtMs = this.#context.clock.nowMs();
     for (const key of this.#context.informers.pods.store.keys()) this.#queue.add(key);
     this.#queue.start();
   }
@@ -73,7 +75,8 @@ export class EvictionController implements Controller {
       if (fitting.length > 0) {
         const limits = fitting.flatMap((each) => (each.tolerationSeconds === undefined ? [] : [each.tolerationSeconds]));
         if (limits.length === 0) continue;
-        const addedMs = Date.parse(taint.timeAdded ?? '') || this.#context.clock.nowMs();
+        // Counted from when it was seen here at the earliest: while no controller ran, no node could take its taint off.
+        const addedMs = Math.max(this.#startedAtMs, Date.parse(taint.timeAdded ?? '') || this.#context.clock.nowMs());
         waitMs = Math.max(0, addedMs + Math.max(0, Math.min(...limits)) * 1000 - this.#context.clock.nowMs());
       }
       if (soonest === undefined || waitMs < soonest) soonest = waitMs;
