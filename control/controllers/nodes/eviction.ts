@@ -1,6 +1,6 @@
 // Taint-based eviction, and Pods whose node is gone for good. A NoExecute taint drives out every Pod that does not
 // tolerate it, at once or after its tolerationSeconds; Pods of a deleted Node are removed without waiting for an agent
-// that no longer exists.
+// that no longer exists. When every node is lost, it is this side that is cut off: nobody is evicted for it.
 // Source: kubernetes pkg/controller/tainteviction, pkg/controller/podgc.
 
 import { isConflict, isNotFound } from '../../../api/errors.ts';
@@ -9,6 +9,7 @@ import type { Node, Pod } from '../../../api/types.ts';
 import type { Controller, ControllerContext } from '../context.ts';
 import { WorkQueue } from '../work-queue.ts';
 import { tolerates } from './fit.ts';
+import { notReadyTaint, unreachableTaint } from './lifecycle.ts';
 
 export class EvictionController implements Controller {
   readonly name = 'taint-eviction';
@@ -17,7 +18,9 @@ export class EvictionController implements Controller {
   readonly #queue: WorkQueue;
   /** When the Node of a Pod was first missed. */
   readonly #missingSince = new Map<string, number>();
+  /** Time before which no toleration runs: start, or the end of a loss of all nodes. */
   #startedAtMs = 0;
+  #isEveryNodeLost = false;
   readonly #unsubscribe: (() => void)[];
 
   constructor(context: ControllerContext) {
@@ -31,14 +34,15 @@ export class EvictionController implements Controller {
       informers.nodes.onChange(({ type, object, old }) => {
         if (type === 'update' && JSON.stringify(noExecute(object)) === JSON.stringify(noExecute(old))) return;
         this.#missingSince.delete(object.metadata.name);
-        this.#markNode(object.metadata.name);
+        if (this.#checkNodes()) this.#markAll(); else this.#markNode(object.metadata.name);
       }),
     ];
   }
 
   start(): void {
     this.#startedAtMs = this.#context.clock.nowMs();
-    for (const key of this.#context.informers.pods.store.keys()) this.#queue.add(key);
+    this.#checkNodes();
+    this.#markAll();
     this.#queue.start();
   }
 
@@ -46,6 +50,19 @@ export class EvictionController implements Controller {
     for (const end of this.#unsubscribe) end();
     this.#queue.stop();
   }
+
+  /** Returns true when the first node is back after all were lost. */
+  #checkNodes(): boolean {
+    const { clock, informers } = this.#context;
+    let isLost = informers.nodes.store.size > 0;
+    for (const node of informers.nodes.store.values()) isLost &&= noExecute(node).some((taint) => isLossTaint(taint.key));
+    const isBack = this.#isEveryNodeLost && !isLost;
+    this.#isEveryNodeLost = isLost;
+    if (isBack) this.#startedAtMs = clock.nowMs();
+    return isBack;
+  }
+
+  #markAll(): void { for (const key of this.#context.informers.pods.store.keys()) this.#queue.add(key); }
 
   #markNode(name: string): void {
     for (const pod of this.#context.informers.pods.store.byIndex('nodeName', name)) this.#queue.add(`${pod.metadata.namespace}/${pod.metadata.name}`);
@@ -70,6 +87,7 @@ export class EvictionController implements Controller {
   #waitMs(pod: Pod, node: Node): number | undefined {
     let soonest: number | undefined;
     for (const taint of noExecute(node)) {
+      if (this.#isEveryNodeLost && isLossTaint(taint.key)) continue;
       const fitting = (pod.spec?.tolerations ?? []).filter((each) => tolerates(each, taint));
       let waitMs = 0;
       if (fitting.length > 0) {
@@ -101,6 +119,8 @@ export class EvictionController implements Controller {
     } catch (error) { if (!isNotFound(error) && !isConflict(error)) throw error; }
   }
 }
+
+const isLossTaint = (key: string): boolean => key === notReadyTaint || key === unreachableTaint;
 
 function noExecute(node: Node | undefined): NonNullable<NonNullable<Node['spec']>['taints']> {
   return (node?.spec?.taints ?? []).filter((taint) => taint.effect === 'NoExecute');

@@ -26,6 +26,10 @@ const isReadyIs = (name: string, status: string): Promise<boolean> => world.unti
 const events = async (reason: string): Promise<Event[]> => (await world.client.list<Event>(resources.events)).items.filter((event) => event.reason === reason);
 /** Moves time and lets the controllers work. */
 async function pass(ms: number): Promise<void> { await clock.advance(ms); await world.settled(); }
+/** As `pass`, while n2 goes on renewing its Lease. */
+async function live(ms: number): Promise<void> {
+  for (let left = ms; left > 0; left -= 30_000) { await world.renew('n2'); await world.settled(); await pass(Math.min(left, 30_000)); }
+}
 
 test('a node whose Lease is not renewed becomes Unknown after the grace time, is tainted, and its Pods are not ready; all of it is taken back when it returns', async () => {
   await world.node('n1');
@@ -72,25 +76,45 @@ test('the mark of a lost node is no sign of life, and a machine that slept does 
 
 test('Pods are evicted when their toleration of a lost node ends: 300 s by default, sooner or never as they say', async () => {
   await world.node('n1');
+  await world.node('n2');
   const toleration = (seconds?: number): PodSpec['tolerations'] => ['not-ready', 'unreachable'].map((key) => ({ key: `node.kubernetes.io/${key}`, operator: 'Exists', effect: 'NoExecute', ...(seconds === undefined ? {} : { tolerationSeconds: seconds }) }));
   await world.pod('default', { node: 'n1', ip: '10.244.0.1' });
   await world.pod('soon', { node: 'n1', ip: '10.244.0.2', spec: { tolerations: toleration(30) ?? [] } });
   await world.pod('never', { node: 'n1', ip: '10.244.0.3', spec: { tolerations: toleration() ?? [] } });
   await world.settled();
-  await pass(41_000);
+  await live(41_000);
   await isReadyIs('n1', 'Unknown');
   await world.settled();
   const leaving = async (): Promise<string[]> => (await world.client.list<Pod>(pods, 'default')).items.filter((each) => each.metadata.deletionTimestamp !== undefined).map((each) => each.metadata.name);
-  await pass(20_000);
+  await live(20_000);
   expect(await leaving()).toEqual([]);
-  await pass(15_000);
+  await live(15_000);
   await world.until('soon to go', async () => (await leaving()).includes('soon'));
-  await pass(200_000);
+  await live(200_000);
   expect(await leaving()).toEqual(['soon']);
-  await pass(70_000);
+  await live(70_000);
   await world.until('default to go', async () => (await leaving()).includes('default'));
-  await pass(1_000_000);
+  await live(1_000_000);
   expect(await leaving()).toEqual(['default', 'soon']);
+});
+
+test('when every node is lost nobody is evicted, and after the first is back tolerations run anew', async () => {
+  await world.node('n1');
+  await world.node('n2');
+  await world.pod('p1', { node: 'n1', ip: '10.244.0.1' });
+  await world.settled();
+  await pass(41_000);
+  await isReadyIs('n1', 'Unknown');
+  await isReadyIs('n2', 'Unknown');
+  await pass(600_000);
+  expect((await pod('p1')).metadata.deletionTimestamp).toBeUndefined();
+  await world.renew('n2');
+  await isReadyIs('n2', 'True');
+  await world.settled();
+  await live(250_000);
+  expect((await pod('p1')).metadata.deletionTimestamp).toBeUndefined();
+  await live(60_000);
+  await world.until('p1 to go', async () => (await pod('p1')).metadata.deletionTimestamp !== undefined);
 });
 
 test('a node that comes back in time keeps its Pods', async () => {
