@@ -3,6 +3,7 @@
 // is left out and reported, all others of the batch are applied.
 
 import { createHash } from 'node:crypto';
+import { NetloomError } from '../../api/errors.ts';
 import type { Log } from '../../api/log.ts';
 import type { IPFamily } from '../../api/types.ts';
 import type { PlanChanges, ServicePlan, SyncResult } from '../backend.ts';
@@ -144,7 +145,7 @@ export class FamilyEngine {
   /** Tries all at once; Services that the kernel names are left out, and when it names none the batch is halved. */
   async #commit(wanted: readonly Wanted[], isFull: boolean, failures: Map<string, string>): Promise<Stage> {
     let remaining = wanted;
-    for (;;) {
+    for (let attempt = 0; ; attempt++) {
       const stage = this.#mirror.stage(remaining, isFull);
       const result = await this.#options.port.apply(stage.groups);
       if (result.isApplied) {
@@ -156,7 +157,8 @@ export class FamilyEngine {
       if (bad.size === 0) for (const key of await this.#bisect(remaining)) bad.add(key);
       for (const key of bad) failures.set(key, `the kernel refused it (${result.reason})`);
       remaining = remaining.filter((item) => !bad.has(item.key));
-      if (bad.size === 0) throw new Error(`the kernel refused the batch (${result.reason})`);
+      // Halves that all went through mean that the batch was only too large: what is left to do now is nothing.
+      if (bad.size === 0 && attempt > 0) throw new NetloomError('KernelRejected', `the kernel refused the batch (${result.reason})`, { source: 'kernel' });
     }
   }
 

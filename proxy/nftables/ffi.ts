@@ -32,6 +32,7 @@ const afNetlink = 16;
 const sockRawCloseOnExec = 3 | 0o2000000;
 const solSocket = 1;
 const solNetlink = 270;
+const soSendBuffer = 7;
 const soSendBufferForce = 32;
 const soReceiveBufferForce = 33;
 const soProtocol = 38;
@@ -101,6 +102,7 @@ export class NetlinkSocket {
     this.#libc = libc;
     this.#fd = fd;
     this.#isBorrowed = isBorrowed;
+    this.#set(solSocket, soSendBuffer, sendBufferBytes);
     this.#set(solSocket, soSendBufferForce, sendBufferBytes);
     this.#set(solSocket, soReceiveBufferForce, receiveBufferBytes);
     this.#set(solNetlink, capAck, 1);
@@ -116,7 +118,8 @@ export class NetlinkSocket {
   /** Sends the first `length` bytes as one message; throws KernelRejected on errno. */
   send(buffer: Uint8Array, length: number): void {
     if (this.#libc.send(this.#fd, buffer, length, 0) === length) return;
-    throw new NetloomError('KernelRejected', `netlink send of ${length} bytes failed (errno ${this.#libc.errno()})`, { source: 'kernel' });
+    const errno = this.#libc.errno();
+    throw new NetloomError('KernelRejected', `netlink send of ${length} bytes failed (errno ${errno})`, { source: 'kernel', context: { errno } });
   }
 
   /** The next queued datagram, valid until the next call; undefined when nothing is queued. Overruns throw. */

@@ -1,13 +1,13 @@
 // The fast mechanism: static rules through libnftables in this process, elements as netlink batches on the socket that
 // owns the table. Called by engine through the KernelPort interface; next on the path are netlink (octets) and ffi.
 
-import { NetloomError } from '../../api/errors.ts';
+import { hasCode, NetloomError } from '../../api/errors.ts';
 import type { IPFamily } from '../../api/types.ts';
 import type { Libraries, NetlinkSocket } from './ffi.ts';
 import { NftContext } from './ffi.ts';
 import { commandsOf } from './element-text.ts';
 import { familyWords, setLayouts, tableName } from './layout.ts';
-import type { TableInfo } from './netlink.ts';
+import type { MessageError, TableInfo } from './netlink.ts';
 import { BatchWriter, countRules, dumpCounters, dumpElements, listChains, listSets, messages, readGeneration, readTable, tableFlags } from './netlink.ts';
 import type { ApplyResult, ElementOperation, KernelPort, OpenResult, OperationGroup, Ownership } from './port.ts';
 import { timeoutProgram, timeoutsOfChains } from './program.ts';
@@ -139,10 +139,20 @@ export class NetlinkPort implements KernelPort {
     }
     if (count === 0) return Promise.resolve({ isApplied: true, failed: [], reason: '' });
     writer.end();
-    const errors = writer.commit(this.#socket);
+    const errors = this.#send();
     if (errors.length === 0) return Promise.resolve({ isApplied: true, failed: [], reason: '' });
     const failed = [...new Set(errors.map((error) => error.index).filter((index) => index >= 0))];
     return Promise.resolve({ isApplied: false, failed, reason: errors.map((error) => `errno ${error.errno}`).slice(0, 3).join(', ') });
+  }
+
+  /** A batch that the socket does not take (too large without CAP_NET_ADMIN in the first namespace) was refused like any other. */
+  #send(): MessageError[] {
+    try {
+      return this.#writer.commit(this.#socket);
+    } catch (error) {
+      if (!hasCode(error, 'KernelRejected')) throw error;
+      return [{ index: -1, errno: Number(error.context['errno'] ?? 90) }];
+    }
   }
 
   #write(operation: ElementOperation): void {

@@ -141,6 +141,18 @@ describe('a Service that the kernel refuses', () => {
   }
 });
 
+test('a batch that is only too large goes in smaller ones', async () => {
+  const port = pickyPort('nothing', false);
+  const apply = port.apply;
+  port.apply = (groups) => (groups.filter((group) => group.adds.length > 0).length > 30 ? Promise.resolve({ isApplied: false, failed: [], reason: 'errno 90' }) : apply(groups));
+  const engine = new FamilyEngine({ port, ownership: 'none', nodeName: 'n1', nodeIPs: [], log: silentLog, program: { family: 'IPv4', serviceCIDRs: [], localClients: undefined, nodePorts: 'all', isMasqueradeAll: false, isExternalServed: true } });
+  await engine.start();
+  const services = new Map(Array.from({ length: 100 }, (_unused, index): [string, ServicePlan] => [`default/s${index}`, planOf(`default/s${index}`, `10.96.0.${index}`)]));
+  const result = await engine.sync({ isFull: true, services });
+  expect(result.failures).toEqual([]);
+  expect([...port.applied].filter((key) => key.length === 12)).toHaveLength(100);
+});
+
 describe('health', () => {
   test('healthy before the first sync, unhealthy when a change waits too long, healthy after it', async () => {
     const clock = new VirtualClock();

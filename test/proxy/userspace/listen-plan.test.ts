@@ -15,7 +15,7 @@ const where = (port: Partial<PortPlan>, options: Partial<ListenPlanOptions> = {}
 
 describe('addresses', () => {
   test('bound to loopback: ClusterIP, NodePort on loopback, external addresses for this host only', () => {
-    expect(where({ nodePort: 30_080, externalIPs: ['203.0.113.1'], loadBalancerIPs: ['203.0.113.2'] })).toEqual(['127.96.0.9:8000 cluster', '203.0.113.1:8000 cluster host-only', '203.0.113.2:8000 cluster host-only', '127.0.0.1:30080 cluster']);
+    expect(where({ nodePort: 30_080, externalIPs: ['203.0.113.1'], loadBalancerIPs: ['203.0.113.2'] })).toEqual(['127.96.0.9:8000 cluster host-only', '203.0.113.1:8000 cluster host-only', '203.0.113.2:8000 cluster host-only', '127.0.0.1:30080 cluster']);
   });
   test('bound to everything: one wildcard listener per family', () => {
     const open: Partial<ListenPlanOptions> = { bind: '0.0.0.0', nodePorts: { kernel: 'all', loopback: ['127.0.0.1', '::1'] } };
@@ -33,7 +33,10 @@ describe('addresses', () => {
 
 describe('policies', () => {
   test('internal Local: the local set; external Local: decided per peer', () => {
-    expect(where({ isInternalLocal: true, isExternalLocal: true, nodePort: 30_080 })).toEqual(['127.96.0.9:8000 local', '127.0.0.1:30080 external']);
+    expect(where({ isInternalLocal: true, isExternalLocal: true, nodePort: 30_080 })).toEqual(['127.96.0.9:8000 local host-only', '127.0.0.1:30080 external']);
+  });
+  test('link-local and unspecified endpoints are never used', () => {
+    expect(where({ cluster: [endpoint('169.254.169.254'), endpoint('0.0.0.0'), endpoint('fe80::1')], local: [] })).toEqual([]);
   });
   test('an empty candidate set has no listener', () => {
     expect(where({ cluster: [], local: [] })).toEqual([]);
