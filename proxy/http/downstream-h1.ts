@@ -7,7 +7,7 @@ import type net from 'node:net';
 import { chunkDone, ChunkDecoder, chunkFault } from './chunks.ts';
 import { Deadline } from './deadlines.ts';
 import type { HttpEngine, PeerInfo } from './engine.ts';
-import { Exchange, type Downstream, type Upstream } from './exchange.ts';
+import { Exchange, noHead, type Downstream, type Upstream } from './exchange.ts';
 import { bodyLength, bodyNone, bodyUnknown } from './framing.ts';
 import { headComplete, needMore, parseRequestHead } from './request-head.ts';
 import { runTunnel } from './tunnel.ts';
@@ -65,7 +65,7 @@ export class DownstreamH1 implements Downstream {
   /** Takes bytes of a shared buffer, valid during the call only. The usual case, one whole head without a body, copies nothing. */
   onShared(bytes: Buffer, count: number): boolean {
     if (this.#state === stateHead && this.#held === undefined) {
-      const { head } = this.#exchange;
+      const head = this.#engine.scratchHead;
       const result = parseRequestHead(bytes, 0, count, head, this.#engine.headLimits, this.#peer.isTrusted);
       if (result === headComplete && head.end === count && !head.isChunked && head.contentLength <= 0) {
         this.#isHeadBegun = false;
@@ -102,9 +102,7 @@ export class DownstreamH1 implements Downstream {
       if (!isLineDone && bytes.length <= engine.headLimits.headBytesMax) { this.#held = bytes; return; }
       this.#held = undefined;
     }
-    const exchange = this.#exchange;
-    const { head } = exchange;
-    const result = parseRequestHead(bytes, 0, bytes.length, head, engine.headLimits, this.#peer.isTrusted);
+    const result = parseRequestHead(bytes, 0, bytes.length, engine.scratchHead, engine.headLimits, this.#peer.isTrusted);
     if (result === needMore) {
       if (bytes.length > 2 && !this.#isHeadBegun) {
         this.#isHeadBegun = true;
@@ -136,7 +134,7 @@ export class DownstreamH1 implements Downstream {
   #takeRequest(bytes: Buffer, length: number): void {
     const engine = this.#engine;
     const exchange = this.#exchange;
-    const { head } = exchange;
+    const head = exchange.head = engine.takeHead();
     this.version = head.minor;
     this.#requestCount += 1;
     this.#mayKeep = (head.minor === 1 ? !head.hasClose : head.hasKeepAlive && !head.hasClose) && !engine.isDraining && this.#requestCount < engine.requestsPerConnectionMax;
@@ -287,6 +285,9 @@ export class DownstreamH1 implements Downstream {
     if (this.#state === stateClosed) return;
     const engine = this.#engine;
     if (!this.#mayKeep || this.#state === stateBody) { this.#linger(); return; }
+    const { head } = this.#exchange;
+    this.#exchange.head = noHead;
+    if (head !== noHead) engine.giveHead(head);
     this.#state = stateHead;
     engine.deadlines.start(this.#deadline, engine.timeouts.keepAliveMs, engine.nowMsCached);
     if (this.#held !== undefined) this.#feedHeld();

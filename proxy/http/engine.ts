@@ -20,7 +20,7 @@ import type { Exchange, Upstream } from './exchange.ts';
 import { serveH2 } from './h2-front.ts';
 import { finishRequestText } from './policy-auth.ts';
 import { runPolicy } from './policy.ts';
-import { headLimits, type HeadLimits } from './request-head.ts';
+import { headLimits, RequestHead, type HeadLimits } from './request-head.ts';
 import { viaValue } from './request-text.ts';
 import { responseLimits, type ResponseLimits } from './response-head.ts';
 import type { RetryRules, Route, Router } from './route.ts';
@@ -84,6 +84,7 @@ const noObserver: Observer = Object.freeze({ done() {}, retried() {}, gauge() {}
 const hexPairs: readonly string[] = Array.from({ length: 256 }, (_, value) => value.toString(16).padStart(2, '0'));
 const retryBudgetMax = 50;
 const retryPerRequest = 0.2;
+const freeHeadsMax = 256;
 const defaultRetry: { triesMax: number; retryOn: RetryRules } = Object.freeze({
   triesMax: 3, retryOn: Object.freeze({ connect: true, reset: true, timeout: false, invalid: false, nonIdempotent: false, statuses: [] }),
 });
@@ -104,6 +105,9 @@ export class HttpEngine {
   readonly runPolicy: typeof runPolicy = runPolicy;
   readonly writeRequest: typeof finishRequestText = finishRequestText;
   isDraining = false;
+  /** Parsers work into this head; a connection that got a whole one takes it and leaves another (takeHead, giveHead). */
+  scratchHead = new RequestHead();
+  readonly #freeHeads: RequestHead[] = [];
   /** Set by a downstream that kept the bytes it was given: their buffer must not be read into again. */
   hasKeptBytes = false;
   /** The time of the last nowMs(): good enough for deadlines within one turn. */
@@ -150,6 +154,18 @@ export class HttpEngine {
       this.#requestStem = this.#requestPrefix + (0x1000_0000 + this.#requestBlock).toString(16);
     }
     return this.#requestStem + hexPairs[this.#requestCounter >> 8]! + hexPairs[this.#requestCounter & 255]!;
+  }
+
+  /** The head just parsed, for the length of its request. */
+  takeHead(): RequestHead {
+    const head = this.scratchHead;
+    this.scratchHead = this.#freeHeads.pop() ?? new RequestHead();
+    return head;
+  }
+
+  giveHead(head: RequestHead): void {
+    head.text = '';
+    if (this.#freeHeads.length < freeHeadsMax) this.#freeHeads.push(head);
   }
 
   /** A Date field line, made once a second. */

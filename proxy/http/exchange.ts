@@ -48,6 +48,8 @@ export interface Upstream {
   close(): void;
 }
 
+/** Stands for "no request yet"; never parsed into. */
+export const noHead: RequestHead = new RequestHead();
 const noNames: readonly string[] = Object.freeze([]);
 const idempotent = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
 /** Request bodies up to this size are held for another try until the answer begins. */
@@ -57,7 +59,8 @@ export class Exchange {
   readonly engine: HttpEngine;
   readonly down: Downstream;
   readonly peer: PeerInfo;
-  readonly head = new RequestHead();
+  /** The head under way; between requests the shared empty one, since idle connections are many. */
+  head: RequestHead = noHead;
   readonly target = new Target();
   route: Route | undefined = undefined;
   endpoint: Endpoint | undefined = undefined;

@@ -9,7 +9,7 @@ import type { HttpEngine, PeerInfo } from './engine.ts';
 import { Exchange, type Downstream, type Upstream } from './exchange.ts';
 import { bodyLength, bodyNone, bodyUnknown } from './framing.ts';
 import { linesToHeaders, requestToText, responseToHeaders } from './h2-text.ts';
-import { headComplete, parseRequestHead } from './request-head.ts';
+import { headComplete, parseRequestHead, RequestHead } from './request-head.ts';
 import { runTunnel } from './tunnel.ts';
 
 const streamsPerSessionMax = 100;
@@ -74,6 +74,7 @@ class DownstreamH2 implements Downstream {
     const text = requestToText(raw);
     if (text === undefined) { stream.close(http2.constants.NGHTTP2_PROTOCOL_ERROR); return; }
     const bytes = Buffer.from(text, 'latin1');
+    exchange.head = new RequestHead();
     const result = parseRequestHead(bytes, 0, bytes.length, exchange.head, engine.headLimits, exchange.peer.isTrusted);
     stream.on('close', () => this.#onClose());
     if (result !== headComplete || exchange.head.end !== bytes.length) { this.#refuse(result === headComplete ? 400 : result); return; }

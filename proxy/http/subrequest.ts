@@ -4,7 +4,7 @@
 import type { Backend } from './endpoints.ts';
 import { Exchange, type Downstream, type Upstream } from './exchange.ts';
 import { bodyLength, bodyNone } from './framing.ts';
-import { headComplete, parseRequestHead } from './request-head.ts';
+import { headComplete, parseRequestHead, RequestHead } from './request-head.ts';
 import type { RouteTimeouts } from './route.ts';
 
 const answerBytesMax = 1_048_576;
@@ -18,6 +18,7 @@ export function subrequest(parent: Exchange, backend: Backend, headText: string,
   const exchange = new Exchange(parent.engine, collector, parent.peer);
   collector.exchange = exchange;
   const bytes = Buffer.from(headText, 'latin1');
+  exchange.head = new RequestHead();
   const result = parseRequestHead(bytes, 0, bytes.length, exchange.head, parent.engine.headLimits, true);
   exchange.resetBody(body === undefined || body.length === 0 ? bodyNone : bodyLength);
   if (result !== headComplete || exchange.begin('') !== 0) { exchange.isActive = false; onDone({ status: 0, text: '', body: Buffer.alloc(0) }); return; }
