@@ -18,7 +18,7 @@ import type { DnsReport, UpstreamState } from './worker.ts';
 import type { NameCount } from './engine/top-names.ts';
 
 /** How long a start waits for the control plane: with and without a state on disk to fall back to. */
-const syncWaitMs = Object.freeze({ withSnapshot: 1_000, alone: 5_000 });
+const syncWaitMs = Object.freeze({ withSnapshot: 500, alone: 5_000 });
 const describeTimeoutMs = 2_000;
 
 export interface DnsStatus {
@@ -60,6 +60,7 @@ export class DnsServer {
     const url = new URL(`./worker.${import.meta.filename.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url);
     this.#pool = new WorkerPool({ name: 'dns', count: options.workers ?? 1, modules: { dns: { url, data } }, log: options.log, clock: options.clock });
     this.#channel = this.#pool.channel('dns');
+    this.#channel.onMessage((index, message) => this.#receive(index, message as DnsReport));
     this.#metrics = new DnsMetrics({ threadCount: this.#pool.count, restartCount: () => this.#pool.restartTotal, status: () => this.status() });
     this.#feed = new ZoneFeed({
       source: options, podsMode, threadCount: this.#pool.count, clock: options.clock,
@@ -98,7 +99,6 @@ export class DnsServer {
   async start(): Promise<void> {
     const { dataDir, clock, log } = this.#options;
     if (this.#options.isHandover !== true) for (const item of this.#plan.addresses) if (item.port !== 0) await assertFree(item);
-    this.#channel.onMessage((index, message) => this.#receive(index, message as DnsReport));
     await this.prepare();
     const snapshot = dataDir === undefined ? undefined : await readSnapshot(dataDir, this.#clusterDomain);
     await this.#waitForSync(snapshot === undefined ? syncWaitMs.alone : syncWaitMs.withSnapshot);

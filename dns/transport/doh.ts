@@ -23,8 +23,9 @@ class HttpOrigin implements Origin {
   readonly #response: Http2ServerResponse;
 
   constructor(request: Http2ServerRequest, response: Http2ServerResponse) {
-    this.address = request.socket.remoteAddress ?? '';
-    this.port = request.socket.remotePort ?? 0;
+    const { address, port } = peerOf(request);
+    this.address = address;
+    this.port = port;
     this.#response = response;
   }
 
@@ -143,6 +144,15 @@ export class DohListener {
     const origin = new HttpOrigin(request, response);
     const reply = this.#engine.handle(message, origin);
     if (reply !== undefined) origin.reply(reply);
+  }
+}
+
+/** Who asks; a session that has just gone has no socket any more. */
+function peerOf(request: Http2ServerRequest): { address: string; port: number } {
+  try {
+    return { address: request.socket.remoteAddress ?? '', port: request.socket.remotePort ?? 0 };
+  } catch {
+    return { address: '', port: 0 };
   }
 }
 

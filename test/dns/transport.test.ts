@@ -7,6 +7,7 @@ import { connect as connectHttp2 } from 'node:http2';
 import { request as httpsRequest } from 'node:https';
 import { connect } from 'node:net';
 import { connect as connectTls } from 'node:tls';
+import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '../../api/clock.ts';
 import type { KubeObject } from '../../api/types.ts';
@@ -192,6 +193,34 @@ describe('HTTPS', () => {
     ['a reply instead of a query', `/dns-query?dns=${Buffer.from(query).fill(0x80, 2, 3).toString('base64url')}`, {}, 400],
   ] as const)('%s: %s → refused', async (_, path, options, status) => {
     expect((await h2(path, options)).status).toBe(status);
+  });
+});
+
+describe('clients that vanish', () => {
+  test('HTTPS, TLS and TCP connections cut at any moment: no thread fails, others are served', async () => {
+    for (let round = 0; round < 30; round++) {
+      const session = connectHttp2(`https://localhost:${running.server.httpsAddresses[0]?.port ?? 0}`, { ca: caPem });
+      session.on('error', () => {});
+      const stream = session.request({ ':path': '/dns-query', ':method': 'POST', 'content-type': 'application/dns-message' });
+      stream.on('error', () => {});
+      stream.write(queryBytes('slow.test', 1, { id: 0 }));
+      if (round % 3 !== 0) stream.end();
+      const cut = (): void => { if (round % 2 === 0) session.destroy(); else stream.close(8); };
+      await new Promise<void>((resolve) => { session.once('connect', () => { if (round % 5 === 0) cut(); systemClock.after(round, () => { cut(); session.destroy(); resolve(); }, true); }); });
+      const plain = connect(running.port, '127.0.0.1');
+      plain.on('error', () => {});
+      plain.write(frame(queryBytes('slow.test', 1, { id: round })).subarray(0, 20 + round));
+      plain.on('connect', () => plain.resetAndDestroy());
+      const secure = connectTls({ port: running.server.tlsAddresses[0]?.port ?? 0, host: '127.0.0.1', ca: caPem, servername: 'localhost' });
+      secure.on('error', () => {});
+      systemClock.after(round, () => secure.destroy(), true);
+    }
+    expect(decode((await h2(`/dns-query?dns=${queryBytes(name, 1, { id: 0 }).toString('base64url')}`)).body).answers.length).toBe(1);
+    const registry = new Registry();
+    running.server.registerMetrics(registry);
+    const text = await registry.metrics();
+    expect(text).toContain('netloom_dns_thread_restarts_total 0');
+    expect(text).toContain('netloom_dns_panics_total 0');
   });
 });
 
