@@ -37,7 +37,7 @@ export class HttpFront {
       this.#port.count('bytesIn', socket.bytesRead);
       this.#port.count('bytesOut', socket.bytesWritten);
     });
-    const set = spec.candidates === 'cluster' || (spec.candidates === 'external' && peers.isOfCluster(ip)) ? 'cluster' : 'local';
+    const set = spec.candidates === 'cluster' || (spec.candidates === 'external' && (ip === spec.address || peers.isOfCluster(ip))) ? 'cluster' : 'local';
     this.#front(set).engine.accept(socket, { scheme: 'http' });
   }
 

@@ -1,7 +1,7 @@
 // Pure: the engine-neutral plan of a Service → what each data thread listens on. Decides which addresses are served
 // where the engine is bound, and what the Service's annotations ask for.
 
-import { isLoopback, isUnspecified, parseCIDR } from '../../api/address.ts';
+import { isLinkLocal, isLoopback, isMulticast, isUnspecified, parseCIDR } from '../../api/address.ts';
 import type { NodePortAddresses, PortPlan, ServicePlan, UserspaceBackendOptions } from '../backend.ts';
 import type { EndpointSpec, ListenSpec, PortSpec } from './messages.ts';
 
@@ -27,7 +27,8 @@ export function planListeners(plan: ServicePlan, options: ListenPlanOptions, row
   const problems: string[] = [];
   const settings = readAnnotations(plan, problems);
   const ports: PortSpec[] = [];
-  for (const port of plan.ports) {
+  for (const planned of plan.ports) {
+    const port = { ...planned, cluster: planned.cluster.filter(isDialable), local: planned.local.filter(isDialable) };
     if (port.protocol === 'SCTP') {
       if (options.scope === 'all') problems.push(`port ${port.port}/SCTP needs the kernel engine`);
       continue;
@@ -44,6 +45,9 @@ export function planListeners(plan: ServicePlan, options: ListenPlanOptions, row
   return { ports, problems };
 }
 
+/** Whoever wrote the slice: metadata addresses and the like are never connected to. Loopback is where rootless Pods live. */
+function isDialable({ ip }: { ip: string }): boolean { return !isLinkLocal(ip) && !isUnspecified(ip) && !isMulticast(ip); }
+
 function endpointSpec(endpoint: { ip: string; port: number; nodeName: string | undefined }, options: ListenPlanOptions): EndpointSpec {
   return { ip: endpoint.ip, port: endpoint.port, isSameHost: isLoopback(endpoint.ip) || (endpoint.nodeName !== undefined && endpoint.nodeName === options.nodeName) };
 }
@@ -57,8 +61,8 @@ function listenersOf(port: PortPlan, options: ListenPlanOptions): ListenSpec[] {
   };
   const external = port.isExternalLocal ? 'external' : 'cluster';
   if (options.scope === 'all') {
-    if (port.clusterIP !== undefined) add(port.clusterIP, port.port, port.isInternalLocal ? 'local' : 'cluster');
     const isHostOnly = isLoopback(options.bind);
+    if (port.clusterIP !== undefined) add(port.clusterIP, port.port, port.isInternalLocal ? 'local' : 'cluster', [], isHostOnly);
     for (const ip of port.externalIPs) add(ip, port.port, external, [], isHostOnly);
     for (const ip of port.loadBalancerIPs) add(ip, port.port, external, port.sourceRanges, isHostOnly);
   }

@@ -7,7 +7,7 @@ export interface ListenSpec {
   readonly candidates: 'cluster' | 'local' | 'external';
   /** Peers that may connect, as CIDRs; empty = everybody. */
   readonly sourceRanges: readonly string[];
-  /** Refuse peers of other hosts (the engine is bound to loopback). */
+  /** Only processes of this host and Pods may connect (the engine is bound to loopback). */
   readonly isHostOnly: boolean;
 }
 

@@ -15,6 +15,9 @@ export class Peers {
     this.#clusterCIDRs = parseRanges(clusterCIDRs);
   }
 
+  /** Whether some range holds an address of this host: its processes may then come from the address they go to. */
+  isHostIn(ranges: readonly Cidr[]): boolean { return ranges.some((range) => [...this.#hostAddresses].some((address) => !address.startsWith('127.') && range.contains(address))); }
+
   isOfHost(ip: string): boolean { return ip.startsWith('127.') || ip === '::1' || this.#hostAddresses.has(ip); }
 
   /** A process of this host or a Pod of the cluster. Cached. */

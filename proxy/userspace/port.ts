@@ -62,10 +62,11 @@ export class ServedPort {
     }
   }
 
+  /** A process of this host that connects to an address of this host may come from that very address. */
   candidates(listener: ListenSpec, ip: string): readonly Target[] {
     if (listener.candidates === 'cluster') return this.#cluster;
     if (listener.candidates === 'local') return this.#local;
-    return this.#shared.peers.isOfCluster(ip) ? this.#cluster : this.#local;
+    return ip === listener.address || this.#shared.peers.isOfCluster(ip) ? this.#cluster : this.#local;
   }
 
   /** The endpoint for one try; `tried` failed before. A client with affinity stays where it was while that serves. */

@@ -97,10 +97,12 @@ export class TcpEngine {
   /** Pairs that wait for a connect or a PROXY header. */
   readonly pending = new Set<Pair>();
   readonly #peerName: PeerName = { address: '', port: 0 };
+  #sweptMs: number;
   #whenIdle: (() => void) | undefined;
 
   constructor(context: TcpContext) {
     this.context = context;
+    this.#sweptMs = context.nowMs();
   }
 
   /** Takes one accepted handle. Refusals are resets: the client sees that nothing was served. */
@@ -121,7 +123,13 @@ export class TcpEngine {
   /** Every `sweepMs`: connects and headers that take too long. */
   sweepPending(): void {
     const nowMs = this.context.nowMs();
-    for (const pair of this.pending) if (nowMs >= pair.deadlineMs) pair.onDeadline();
+    // When this thread itself was held up, answers may be waiting to be read: that is not the endpoints' fault.
+    const lateMs = nowMs - this.#sweptMs - tcpLimits.sweepMs;
+    this.#sweptMs = nowMs;
+    for (const pair of this.pending) {
+      if (lateMs > tcpLimits.sweepMs) pair.deadlineMs += lateMs;
+      if (nowMs >= pair.deadlineMs) pair.onDeadline();
+    }
   }
 
   /** Every `slowSweepMs`: connections over their age, those of removed endpoints, and keep-alive for those that stay. */

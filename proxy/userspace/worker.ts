@@ -172,8 +172,10 @@ class UserspaceWorker {
   #admission(spec: ListenSpec): (ip: string) => boolean {
     const peers = (this.#shared as PortShared).peers;
     const ranges: readonly Cidr[] = parseRanges(spec.sourceRanges);
-    if (spec.sourceRanges.length === 0) return spec.isHostOnly ? (ip) => peers.isOfHost(ip) : () => true;
-    return (ip) => isInRanges(spec.sourceRanges, ranges, ip) && (!spec.isHostOnly || peers.isOfHost(ip));
+    const isInside = (ip: string): boolean => !spec.isHostOnly || ip === spec.address || peers.isOfCluster(ip);
+    if (spec.sourceRanges.length === 0) return spec.isHostOnly ? isInside : () => true;
+    const mayHost = peers.isHostIn(ranges);
+    return (ip) => (isInRanges(spec.sourceRanges, ranges, ip) || (mayHost && ip === spec.address)) && isInside(ip);
   }
 }
 

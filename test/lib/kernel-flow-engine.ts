@@ -50,7 +50,8 @@ export class KernelEngine implements FlowEngine {
 
 function keyOf(object: { metadata: { name: string; namespace?: string } }): string { return `${object.metadata.namespace}/${object.metadata.name}`; }
 
-function judge(answers: readonly ConnectAnswer[], client: string, expected: FlowOutcome['failure']): FlowOutcome {
+/** What the answers of one flow amount to. */
+export function judge(answers: readonly ConnectAnswer[], client: string, expected: FlowOutcome['failure']): FlowOutcome {
   const reached = new Set<string>();
   const sources = new Set<'kept' | 'node'>();
   const failures = new Set<string>();
