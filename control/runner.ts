@@ -17,6 +17,7 @@ import { admissionChain, type Admission } from './admission/chain.ts';
 import { Certificates, type KeyPair } from './certificates.ts';
 import { nthAddress, parseConfig, type ControlConfig, type StartOptions } from './config.ts';
 import { ensureBootstrapObjects } from './controllers/bootstrap/bootstrap.ts';
+import { registerControllerMetrics } from './controllers/metrics.ts';
 import { Leadership } from './leadership.ts';
 import { registerControlMetrics } from './metrics.ts';
 import { ApiServer } from './server/api-server.ts';
@@ -232,6 +233,7 @@ export class ControlPlaneRunner implements ControlPlane {
   registerMetrics(registry: MetricsRegistry): void {
     const { storage, counters, limiter, watches, listener, server, audit } = this.#r;
     registerControlMetrics(registry, { storage, counters, limiter, watches, listener, server, audit });
+    registerControllerMetrics(registry, { controllers: () => this.#leadership?.controllers, allocator: this.#r.admission.allocator });
   }
 
   health(): { ok: boolean; detail?: string } {

@@ -1,6 +1,7 @@
 // Load balancer addresses, bootstrap objects, Events, sweeps and the admission chain, through the API of a running
 // control plane.
 
+import { Registry } from 'prom-client';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ApiClient } from '../../../api/client.ts';
 import { NetloomError } from '../../../api/errors.ts';
@@ -10,6 +11,7 @@ import type { EndpointSlice, Event, Ingress, KubeObject, Namespace, Pod, Secret,
 import { EventRecorder } from '../../../control/controllers/events.ts';
 import { AddressPool } from '../../../control/controllers/loadbalancer/address-pool.ts';
 import { openStorage } from '../../../control/storage/open.ts';
+import { start } from '../../../control/start.ts';
 import { Sweeps } from '../../../control/sweeps.ts';
 import { ControlWorld } from '../../lib/control-world.ts';
 import { VirtualClock } from '../../lib/virtual-clock.ts';
@@ -193,4 +195,16 @@ test('sweeps remove Events past their time and join tokens that ran out, and not
   expect([storage.list('events').items.map((item) => item.key), storage.list('secrets').items.map((item) => item.key)]).toEqual([['default/new'], ['kube-system/b', 'kube-system/c']]);
   sweeps.stop();
   await storage.close();
+});
+
+test('metrics tell what is allocated and how deep the queues of the leader are', async () => {
+  const plane = await start({ ephemeral: true });
+  await plane.whenReady();
+  const registry = new Registry();
+  plane.registerMetrics(registry);
+  const text = await registry.metrics();
+  expect(text).toContain('netloom_control_clusterip_allocated_ips{cidr="10.96.0.0/16"} 2');
+  expect(text).toContain('netloom_control_nodeport_available_ports 2768');
+  expect(text).toMatch(/netloom_control_workqueue_depth\{name="endpointslice"\} \d/);
+  await plane.stop();
 });
