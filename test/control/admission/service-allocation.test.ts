@@ -208,3 +208,10 @@ test('ten thousand Services are allocated in well under a second', () => {
   expect(new Set(services.map((each) => each.spec?.clusterIP)).size).toBe(10_000);
   expect(make().reserveFromExisting(services)).toEqual([]);
 });
+
+test('picks confined to a part of the range go on beyond it when it is full', () => {
+  const allocator = make({ serviceCIDRs: ['10.0.0.0/24'], random: () => (3 + Math.random()) / 8 });
+  const ips = Array.from({ length: 254 }, (_, index) => { const each = service(`s${index}`); allocator.allocate(each, undefined).commit(); return each.spec?.clusterIP ?? ''; });
+  expect(new Set(ips).size).toBe(254);
+  expect(ips.slice(0, 12).every((ip) => Number(ip.split('.')[3]) >= 100 && Number(ip.split('.')[3]) <= 140)).toBe(true);
+});
