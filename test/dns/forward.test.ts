@@ -275,11 +275,15 @@ describe('trouble', () => {
     await new Promise<void>((resolve) => { relay.bind(0, '127.0.0.1', resolve); });
     open.push({ stop: () => new Promise<void>((resolve) => { relay.close(() => resolve()); }) });
     // The port must be known before the probe goes out, which is when the server starts to listen.
-    const probe = createSocket('udp4');
-    await new Promise<void>((resolve) => { probe.bind(0, '127.0.0.1', resolve); });
-    target = probe.address().port;
-    await new Promise<void>((resolve) => { probe.close(() => resolve()); });
-    const running = await startServer(makeWorld(), { workers, listen: [{ address: '127.0.0.1', port: target }], upstreams: [`127.0.0.1:${relay.address().port}`, `127.0.0.1:${good.port}`] });
+    const startAtKnownPort = async (): Promise<Running> => {
+      const probe = createSocket('udp4');
+      await new Promise<void>((resolve) => { probe.bind(0, '127.0.0.1', resolve); });
+      target = probe.address().port;
+      await new Promise<void>((resolve) => { probe.close(() => resolve()); });
+      return startServer(makeWorld(), { workers, listen: [{ address: '127.0.0.1', port: target }], upstreams: [`127.0.0.1:${relay.address().port}`, `127.0.0.1:${good.port}`] });
+    };
+    // Somebody else may take the port (or its TCP twin) in between.
+    const running = await startAtKnownPort().catch(startAtKnownPort).catch(startAtKnownPort);
     open.push({ stop: () => running.server.stop(0) });
     await until(async () => (await running.server.status()).upstreams.some((upstream) => upstream.isLoop));
     const before = good.asked.length;
