@@ -3,8 +3,8 @@
 
 import type { Clock } from '../api/clock.ts';
 import type { Exchange } from '../proxy/http/exchange.ts';
-import { fieldOf } from '../proxy/http/field-text.ts';
-import { clientIP } from '../proxy/http/policy-auth.ts';
+import { fieldOf } from '../proxy/http/message/field-text.ts';
+import { clientIP } from '../proxy/http/policy/auth.ts';
 
 type FieldValue = string | number;
 const readers: Readonly<Record<string, (exchange: Exchange, durationMs: number, nowMs: number) => FieldValue>> = Object.freeze({

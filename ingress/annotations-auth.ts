@@ -1,8 +1,8 @@
 // The annotations that protect something: addresses, Basic credentials, external auth, client certificates. A value that
 // cannot be read closes the route (401, 403, 503) and tells so in an Event. Called by annotations.ts.
 
-import type { PolicySpec } from '../proxy/http/policy-spec.ts';
-import { isSupportedHash } from '../proxy/http/htpasswd.ts';
+import type { PolicySpec } from '../proxy/http/policy/spec.ts';
+import { isSupportedHash } from '../proxy/http/policy/htpasswd.ts';
 import type { AnnotationReader } from './annotations.ts';
 import type { ClientAuthSpec } from './protocol.ts';
 

@@ -7,7 +7,7 @@ import type { Secret } from '../api/types.ts';
 import { parseAuthAnnotations } from './annotations-auth.ts';
 import { annotationTable, ownName } from './annotation-table.ts';
 import type { PlanFault } from './plan.ts';
-import type { PolicySpec } from '../proxy/http/policy-spec.ts';
+import type { PolicySpec } from '../proxy/http/policy/spec.ts';
 import type { RetryRules } from '../proxy/http/route.ts';
 import type { ClientAuthSpec, RouteSpec } from './protocol.ts';
 

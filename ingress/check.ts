@@ -49,5 +49,6 @@ function checkOne(ingress: Ingress, line: number, secrets: ReadonlyMap<string, S
   const told = new Set(['AnnotationUnknown', 'AnnotationRefused']);
   // A Secret that stands in another file is not a fault of this one.
   const faults = plan.faults.filter((fault) => !told.has(fault.reason) && !/names a Secret (that does not exist|without ca\.crt)/.test(fault.message));
-  return { key: plan.key, line, annotations, faults };
+  const plain = faults.map(({ reason, field, message }) => ({ reason, field, message: message.startsWith(`${field}: `) ? message.slice(field.length + 2) : message }));
+  return { key: plan.key, line, annotations, faults: plain };
 }

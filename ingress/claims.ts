@@ -2,7 +2,7 @@
 // claims gets a fault and takes over when the winner goes (rule 35). Also the rows of the counters. Main thread only;
 // work per change is proportional to the hosts that changed, not to the number of objects.
 
-import type { CanarySpec } from '../proxy/http/policy-spec.ts';
+import type { CanarySpec } from '../proxy/http/policy/spec.ts';
 import type { Claim, IngressPlan, PlanFault } from './plan.ts';
 import type { HostSpec, RouteSpec } from './protocol.ts';
 

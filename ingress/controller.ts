@@ -23,7 +23,7 @@ import { explainUrl, type Explanation } from './explain.ts';
 import { registerIngressMetrics } from './metrics.ts';
 import { planIngress, type PlanFault } from './plan.ts';
 import type { FromWorker, HostSpec, ListenMessage, RouteSpec, UpdateMessage } from './protocol.ts';
-import { makeLimitMemory } from '../proxy/http/limits.ts';
+import { makeLimitMemory } from '../proxy/http/policy/limits.ts';
 import { makeSelfSigned } from './self-signed.ts';
 import { StatusWriter } from './status.ts';
 
@@ -40,7 +40,7 @@ export interface IngressControllerOptions {
   /** Milliseconds by name of HttpTimeouts, where they differ from the defaults. */
   timeouts?: Readonly<Record<string, number>>;
   connectionsMax?: number; connectionsPerSourceMax?: number;
-  hostOwnership?: HostOwnership; mayServeClassless?: boolean; mayUseExternalNames?: boolean;
+  hostOwnership?: HostOwnership; mayServeClassless?: boolean;
   trustedCIDRs?: readonly string[]; isProxyProtocolOn?: boolean;
 }
 

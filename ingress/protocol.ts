@@ -2,7 +2,7 @@
 // between two requests; a worker that starts late gets one update with everything. See controller.ts and worker.ts.
 
 import type { BackendProtocol, BackendTls, EndpointAddress } from '../proxy/http/endpoints.ts';
-import type { PolicySpec } from '../proxy/http/policy-spec.ts';
+import type { PolicySpec } from '../proxy/http/policy/spec.ts';
 import type { RetryRules, RouteTimeouts } from '../proxy/http/route.ts';
 
 /** One Service port as a target. `reason`: why there is no endpoint, a word of netloom-reason. */

@@ -4,8 +4,8 @@
 
 import { Backend } from '../proxy/http/endpoints.ts';
 import type { Exchange } from '../proxy/http/exchange.ts';
-import { makeLimitMemory, openSharedLimits, type SharedLimits } from '../proxy/http/limits.ts';
-import { compilePolicy } from '../proxy/http/policy-compile.ts';
+import { makeLimitMemory, openSharedLimits, type SharedLimits } from '../proxy/http/policy/limits.ts';
+import { compilePolicy } from '../proxy/http/policy/compile.ts';
 import type { Route, Router } from '../proxy/http/route.ts';
 import type { BackendSpec, HostSpec, RouteSpec, UpdateMessage } from './protocol.ts';
 

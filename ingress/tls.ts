@@ -93,7 +93,7 @@ function requestCertificate(socket: unknown): void {
   const inner = socket as { _requestCert?: boolean; _rejectUnauthorized?: boolean; _handle?: { setVerifyMode?: (isRequested: boolean, mayReject: boolean) => void } } | undefined;
   if (inner === undefined || typeof inner._handle?.setVerifyMode !== 'function') throw new Error('client certificates cannot be requested');
   inner._handle.setVerifyMode(true, false);
-  // The verdict is read per request (policy-auth.ts), where it can be answered in words.
+  // The verdict is read per request (policy/auth.ts), where it can be answered in words.
   inner._requestCert = true;
   inner._rejectUnauthorized = false;
 }

@@ -3,7 +3,7 @@
 // scripts). Nothing of the request is echoed but the host in its checked form.
 
 import type { Exchange } from './exchange.ts';
-import { bodyLength, bodyNone, type FailureKind } from './framing.ts';
+import { bodyLength, bodyNone, type FailureKind } from './message/framing.ts';
 
 export const statusTexts: Readonly<Record<number, string>> = Object.freeze({
   200: 'OK', 204: 'No Content', 301: 'Moved Permanently', 302: 'Found', 303: 'See Other', 307: 'Temporary Redirect', 308: 'Permanent Redirect',

@@ -4,12 +4,12 @@
 // still gets an answer that comes soon.
 
 import type net from 'node:net';
-import { chunkDone, ChunkDecoder, chunkFault } from './chunks.ts';
+import { chunkDone, ChunkDecoder, chunkFault } from './message/chunks.ts';
 import { Deadline } from './deadlines.ts';
 import type { HttpEngine, PeerInfo } from './engine.ts';
 import { Exchange, noHead, type Downstream, type Upstream } from './exchange.ts';
-import { bodyLength, bodyNone, bodyUnknown } from './framing.ts';
-import { headComplete, needMore, parseRequestHead } from './request-head.ts';
+import { bodyLength, bodyNone, bodyUnknown } from './message/framing.ts';
+import { headComplete, needMore, parseRequestHead } from './message/request-head.ts';
 import { runTunnel } from './tunnel.ts';
 
 const stateHead = 0, stateBody = 1, stateWait = 2, stateTunnel = 3, stateLinger = 4, stateClosed = 5;

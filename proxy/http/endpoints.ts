@@ -33,7 +33,7 @@ export class Endpoint {
   latencyMs = 0;
   faultCount = 0; ejectCount = 0; ejectedUntilMs = 0;
   isRetired = false;
-  /** Value of the affinity cookie for this endpoint, filled by policy/affinity.ts. */
+  /** Value of the affinity cookie for this endpoint, filled by policy/cookie-affinity.ts. */
   cookie = '';
 
   constructor(backend: Backend, ip: string, port: number) {

@@ -7,11 +7,11 @@
 
 import type { Backend, Endpoint } from './endpoints.ts';
 import type { HttpEngine, PeerInfo } from './engine.ts';
-import { bodyNone, type FailureKind } from './framing.ts';
-import { RequestHead } from './request-head.ts';
-import type { ResponseHead } from './response-head.ts';
+import { bodyNone, type FailureKind } from './message/framing.ts';
+import { RequestHead } from './message/request-head.ts';
+import type { ResponseHead } from './message/response-head.ts';
 import type { Route } from './route.ts';
-import { readTarget, Target } from './target.ts';
+import { readTarget, Target } from './message/target.ts';
 
 /** The side that asked. */
 export interface Downstream {

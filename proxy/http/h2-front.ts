@@ -7,9 +7,9 @@ import type net from 'node:net';
 import { Deadline } from './deadlines.ts';
 import type { HttpEngine, PeerInfo } from './engine.ts';
 import { Exchange, type Downstream, type Upstream } from './exchange.ts';
-import { bodyLength, bodyNone, bodyUnknown } from './framing.ts';
-import { linesToHeaders, requestToText, responseToHeaders } from './h2-text.ts';
-import { headComplete, parseRequestHead, RequestHead } from './request-head.ts';
+import { bodyLength, bodyNone, bodyUnknown } from './message/framing.ts';
+import { linesToHeaders, requestToText, responseToHeaders } from './message/h2-text.ts';
+import { headComplete, parseRequestHead, RequestHead } from './message/request-head.ts';
 import { runTunnel } from './tunnel.ts';
 
 const streamsPerSessionMax = 100;

@@ -3,7 +3,7 @@
 
 import type { Backend } from './endpoints.ts';
 import type { Exchange } from './exchange.ts';
-import type { RoutePolicy } from './policy-compile.ts';
+import type { RoutePolicy } from './policy/compile.ts';
 
 /** Timeouts of one route; undefined = the engine's. Milliseconds, 0 = off. */
 export interface RouteTimeouts { readonly connectMs?: number | undefined; readonly responseMs?: number | undefined; readonly streamIdleMs?: number | undefined }

@@ -6,14 +6,14 @@
 
 import net from 'node:net';
 import tls from 'node:tls';
-import { chunkDone, ChunkDecoder, chunkFault } from './chunks.ts';
+import { chunkDone, ChunkDecoder, chunkFault } from './message/chunks.ts';
 import { Deadline } from './deadlines.ts';
 import type { Endpoint } from './endpoints.ts';
 import type { HttpEngine } from './engine.ts';
 import type { Exchange, Upstream } from './exchange.ts';
-import { bodyLength, bodyNone, bodyUnknown, type FailureKind } from './framing.ts';
-import { headComplete, needMore } from './request-head.ts';
-import { parseResponseHead, ResponseHead, responseText } from './response-head.ts';
+import { bodyLength, bodyNone, bodyUnknown, type FailureKind } from './message/framing.ts';
+import { headComplete, needMore } from './message/request-head.ts';
+import { parseResponseHead, ResponseHead, responseText } from './message/response-head.ts';
 
 const stateIdle = 0, stateHead = 1, stateLength = 2, stateChunked = 3, stateUntilClose = 4, stateTunnel = 5, stateClosed = 6;
 const interimCountMax = 32;

@@ -6,9 +6,9 @@ import { Deadline } from './deadlines.ts';
 import type { Endpoint } from './endpoints.ts';
 import type { HttpEngine } from './engine.ts';
 import type { Exchange, Upstream } from './exchange.ts';
-import { bodyLength, bodyNone, bodyUnknown, type FailureKind } from './framing.ts';
-import { headersToLines, linesToHeaders, requestToHeaders } from './h2-text.ts';
-import { ResponseHead } from './response-head.ts';
+import { bodyLength, bodyNone, bodyUnknown, type FailureKind } from './message/framing.ts';
+import { headersToLines, linesToHeaders, requestToHeaders } from './message/h2-text.ts';
+import { ResponseHead } from './message/response-head.ts';
 
 /** The session of one endpoint and what still uses it. */
 class Session {

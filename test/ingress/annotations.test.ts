@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import http from 'node:http';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Secret } from '../../api/types.ts';
-import { md5Crypt } from '../../proxy/http/htpasswd.ts';
+import { md5Crypt } from '../../proxy/http/policy/htpasswd.ts';
 import { World } from './world.ts';
 
 const world = new World();

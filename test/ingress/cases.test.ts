@@ -8,7 +8,7 @@ import tls from 'node:tls';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { EndpointSlice, Ingress, KubeObject, Secret, Service } from '../../api/types.ts';
 import { makeSelfSigned } from '../../ingress/self-signed.ts';
-import { md5Crypt } from '../../proxy/http/htpasswd.ts';
+import { md5Crypt } from '../../proxy/http/policy/htpasswd.ts';
 import { echoHandler, World, type Handler } from './world.ts';
 
 interface BackendSpec { endpoints: number; not_ready?: number[]; conditions?: { ready: boolean; serving: boolean; terminating: boolean }[]; ports?: Record<string, number>; behaviour?: { status?: number; headers?: [string, string][] } }

@@ -5,10 +5,10 @@
 import http from 'node:http';
 import { Duplex } from 'node:stream';
 import { expect, test } from 'vitest';
-import { ChunkDecoder, chunkDone } from '../../../proxy/http/chunks.ts';
-import { headComplete, headLimits, parseRequestHead, RequestHead } from '../../../proxy/http/request-head.ts';
-import { readTarget, Target } from '../../../proxy/http/target.ts';
-import { parseResponseHead, ResponseHead, responseLimits } from '../../../proxy/http/response-head.ts';
+import { ChunkDecoder, chunkDone } from '../../../proxy/http/message/chunks.ts';
+import { headComplete, headLimits, parseRequestHead, RequestHead } from '../../../proxy/http/message/request-head.ts';
+import { readTarget, Target } from '../../../proxy/http/message/target.ts';
+import { parseResponseHead, ResponseHead, responseLimits } from '../../../proxy/http/message/response-head.ts';
 
 let seed = Number(process.env['SEED'] ?? 20_261_121);
 const random = (): number => { seed = (seed * 1_664_525 + 1_013_904_223) >>> 0; return seed / 4_294_967_296; };

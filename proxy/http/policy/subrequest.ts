@@ -1,11 +1,11 @@
 // A request that the proxy makes itself on behalf of another: to an auth service, a mirror, an error-page service. It is
 // an Exchange like any other (same pools, retries, timeouts) with a downstream that collects the answer up to a limit.
 
-import type { Backend } from './endpoints.ts';
-import { Exchange, type Downstream, type Upstream } from './exchange.ts';
-import { bodyLength, bodyNone } from './framing.ts';
-import { headComplete, parseRequestHead, RequestHead } from './request-head.ts';
-import type { RouteTimeouts } from './route.ts';
+import type { Backend } from '../endpoints.ts';
+import { Exchange, type Downstream, type Upstream } from '../exchange.ts';
+import { bodyLength, bodyNone } from '../message/framing.ts';
+import { headComplete, parseRequestHead, RequestHead } from '../message/request-head.ts';
+import type { RouteTimeouts } from '../route.ts';
 
 const answerBytesMax = 1_048_576;
 

@@ -1,10 +1,10 @@
 // Cookie affinity: the cookie names an endpoint by a keyed hash of its address (P-19: never an address, not to be made
 // up), so any worker finds it again without a table of sessions; when the endpoint is gone another one is chosen and a
-// new cookie set. Called by policy.ts.
+// new cookie set. Called by run.ts.
 
 import { createHmac } from 'node:crypto';
-import type { Backend, Endpoint } from './endpoints.ts';
-import type { CookieAffinitySpec } from './policy-spec.ts';
+import type { Backend, Endpoint } from '../endpoints.ts';
+import type { CookieAffinitySpec } from './spec.ts';
 
 export class CookieAffinity {
   readonly spec: CookieAffinitySpec;

@@ -2,13 +2,13 @@
 // preflight, limits, address rules, credentials, external auth, body limit, rewriting, choice of backend. Called by
 // exchange.ts only for routes that have any.
 
-import type { Backend, Endpoint } from './endpoints.ts';
-import type { Exchange } from './exchange.ts';
-import { cookieOf, fieldOf, isFieldValue } from './field-text.ts';
-import { askAuthService, checkBasic, checkClientCertificate, clientIP, isAddressAllowed } from './policy-auth.ts';
-import type { Canary, Cors, RoutePolicy } from './policy-compile.ts';
+import type { Backend, Endpoint } from '../endpoints.ts';
+import type { Exchange } from '../exchange.ts';
+import { cookieOf, fieldOf, isFieldValue } from '../message/field-text.ts';
+import { askAuthService, checkBasic, checkClientCertificate, clientIP, isAddressAllowed } from './auth.ts';
+import type { Canary, Cors, RoutePolicy } from './compile.ts';
 import { subrequest } from './subrequest.ts';
-import { isPlainPath } from './target.ts';
+import { isPlainPath } from '../message/target.ts';
 
 /** Runs the steps in order. True = forward now; false = answered, or forward() will be called later. */
 export function runPolicy(exchange: Exchange, policy: RoutePolicy): boolean {

@@ -1,11 +1,11 @@
 // Who may pass: client addresses, client certificates, Basic credentials, an external auth service. Every doubt closes
-// (I-11). Called by policy.ts in the order in which ingress-nginx's phases run.
+// (I-11). Called by run.ts in the order in which ingress-nginx's phases run.
 
-import type { Cidr } from '../../api/address.ts';
-import type { Exchange } from './exchange.ts';
-import { fieldOf, isFieldValue, withFields, withoutField } from './field-text.ts';
-import type { RoutePolicy } from './policy-compile.ts';
-import { buildRequest } from './request-text.ts';
+import type { Cidr } from '../../../api/address.ts';
+import type { Exchange } from '../exchange.ts';
+import { fieldOf, isFieldValue, withFields, withoutField } from '../message/field-text.ts';
+import type { RoutePolicy } from './compile.ts';
+import { buildRequest } from '../message/request-text.ts';
 import { subrequest, type SubAnswer } from './subrequest.ts';
 
 /** The address of the client: the peer, or behind trusted proxies the last address in X-Forwarded-For that is not theirs. */

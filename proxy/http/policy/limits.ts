@@ -2,7 +2,7 @@
 // generic cell rate algorithm: one number per client, the time at which it would be "level" again. The table is bounded;
 // when full, the client that has been level longest gives way.
 
-import type { LimitSpec } from './policy-spec.ts';
+import type { LimitSpec } from './spec.ts';
 
 const slotCount = 65_536;
 const probeCount = 8;

@@ -1,7 +1,7 @@
 // PROXY protocol v1 and v2 in front of a connection (haproxy.org proxy-protocol.txt): who the client behind a load
 // balancer is. Only on listeners where it is switched on, and then required (rule 100). Called by ingress/worker.ts.
 
-import { canonicalIP, formatIP } from '../../api/address.ts';
+import { canonicalIP, formatIP } from '../../../api/address.ts';
 
 const signature = Buffer.from('0d0a0d0a000d0a515549540a', 'hex');
 

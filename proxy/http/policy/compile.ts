@@ -1,12 +1,12 @@
-// Turns the plain data of a policy into what policy.ts runs: parsed addresses, expressions, backends. Once per route
+// Turns the plain data of a policy into what run.ts runs: parsed addresses, expressions, backends. Once per route
 // and update, never per request. Called by ingress/table.ts.
 
-import { parseCIDR, type Cidr } from '../../api/address.ts';
+import { parseCIDR, type Cidr } from '../../../api/address.ts';
 import { PasswordFile } from './htpasswd.ts';
 import { CookieAffinity } from './cookie-affinity.ts';
-import type { Backend } from './endpoints.ts';
+import type { Backend } from '../endpoints.ts';
 import { RouteLimits, type SharedLimits } from './limits.ts';
-import type { CanarySpec, CorsSpec, PolicySpec } from './policy-spec.ts';
+import type { CanarySpec, CorsSpec, PolicySpec } from './spec.ts';
 
 export interface CompileContext { backendOf(key: string): Backend | undefined; secret: string; workerCount: number; sharedLimits: SharedLimits; object: string; linear(source: string): RegExp }
 

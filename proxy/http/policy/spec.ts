@@ -1,5 +1,5 @@
 // The policies of a route as plain data: what ingress/annotations.ts reads out of an object, what travels to the workers,
-// and what policy-compile.ts makes runnable. Typed values only; nothing here is ever text for a configuration (I-1).
+// and what policy/compile.ts makes runnable. Typed values only; nothing here is ever text for a configuration (I-1).
 
 export interface CorsSpec {
   readonly origins: readonly string[]; readonly methods: string; readonly headers: string; readonly exposeHeaders: string;

@@ -1,6 +1,6 @@
 // Checks a password against the stored forms that htpasswd and openssl write: $apr1$ and $1$ (iterated MD5), {SHA},
 // {SSHA}, $5$/$6$ are not run here (they cost tens of milliseconds of the traffic thread); bcrypt neither. Results are
-// remembered in a bounded cache under a keyed hash, so a busy client costs one slow check. Called by policy-auth.ts.
+// remembered in a bounded cache under a keyed hash, so a busy client costs one slow check. Called by auth.ts.
 
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 

@@ -1,7 +1,7 @@
 // Writes the head that goes upstream: the client's own lines in their order, without what belongs to the hop, plus what
 // the proxy says about the connection (rules 97–102, P-6, P-7). Strip first, then add. One string, built by slices.
 
-import type { Exchange } from './exchange.ts';
+import type { Exchange } from '../exchange.ts';
 import { bodyUnknown } from './framing.ts';
 import type { RequestHead } from './request-head.ts';
 
