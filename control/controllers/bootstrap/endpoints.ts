@@ -23,7 +23,7 @@ export async function publishApiServer(client: ApiClient, clock: Clock, own: Api
   const leases = await client.list<Lease>(resources.leases, leaseNamespace, { labelSelector: leaseLabel });
   const alive = leases.items.filter((lease) => lease.metadata.name === leaseName(own) || clock.nowMs() - Date.parse(lease.spec?.renewTime ?? '') < leaseSeconds * 1000);
   const addresses = alive.map((lease) => lease.metadata.annotations?.[leaseLabel] ?? '').filter((text) => text !== '').map((text) => JSON.parse(text) as { address: string; port: number });
-  await writeApiEndpoints(client, addresses.filter((each) => each.port === own.port).map((each) => each.address).sort(), own.port);
+  await writeApiEndpoints(client, addresses);
 }
 
 /** Ends this server's Lease, so that the others drop its address at their next renewal. */
@@ -40,15 +40,23 @@ async function renewLease(client: ApiClient, clock: Clock, own: ApiServerEndpoin
   }));
 }
 
-async function writeApiEndpoints(client: ApiClient, addresses: readonly string[], port: number): Promise<void> {
-  const family = familyOf(addresses[0] ?? '');
-  const own = addresses.filter((address) => familyOf(address) === family);
-  const endpoints = own.map((ip): SliceEndpoint => ({ addresses: [ip], conditions: { ready: true } }));
-  const metadata = { name: 'kubernetes', namespace: 'default' };
-  await writeSlice(client, 'default', 'kubernetes', { [labels.serviceName]: 'kubernetes' }, family, endpoints, [{ name: 'https', port, protocol: 'TCP' }]);
-  await upsert<Endpoints>(client, resources.endpoints, 'default', 'kubernetes', (old) => ({
-    metadata: { ...old?.metadata, ...metadata, labels: { [labels.skipMirror]: 'true' } }, subsets: [{ addresses: own.map((ip) => ({ ip })), ports: [{ name: 'https', port, protocol: 'TCP' }] }],
-  }));
+/** Servers that listen on the same port share a slice; `kubernetes` is the one of the lowest port. */
+async function writeApiEndpoints(client: ApiClient, servers: readonly { address: string; port: number }[]): Promise<void> {
+  const family = familyOf(servers[0]?.address ?? '');
+  const byPort = new Map<number, string[]>();
+  for (const { address, port } of servers) if (familyOf(address) === family) byPort.set(port, [...(byPort.get(port) ?? []), address]);
+  const groups = [...byPort].sort(([a], [b]) => a - b).map(([port, addresses]) => ({ port, addresses: [...new Set(addresses)].sort() }));
+  const wanted = new Set<string>();
+  for (const [index, { port, addresses }] of groups.entries()) {
+    const name = index === 0 ? 'kubernetes' : `kubernetes-${port}`;
+    wanted.add(name);
+    const endpoints = addresses.map((ip): SliceEndpoint => ({ addresses: [ip], conditions: { ready: true } }));
+    await writeSlice(client, 'default', name, { [labels.serviceName]: 'kubernetes' }, family, endpoints, [{ name: 'https', port, protocol: 'TCP' }]);
+  }
+  const existing = await client.list<EndpointSlice>(resources.endpointslices, 'default', { labelSelector: `${labels.serviceName}=kubernetes` });
+  for (const { metadata } of existing.items) if (/^kubernetes-\d+$/.test(metadata.name) && !wanted.has(metadata.name)) await client.delete(resources.endpointslices, 'default', metadata.name).catch((error: unknown) => { if (!isNotFound(error)) throw error; });
+  const subsets = groups.map(({ port, addresses }) => ({ addresses: addresses.map((ip) => ({ ip })), ports: [{ name: 'https', port, protocol: 'TCP' as const }] }));
+  await upsert<Endpoints>(client, resources.endpoints, 'default', 'kubernetes', (old) => ({ metadata: { ...old?.metadata, name: 'kubernetes', namespace: 'default', labels: { [labels.skipMirror]: 'true' } }, subsets }));
 }
 
 async function writeSlice(client: ApiClient, namespace: string, name: string, sliceLabels: Record<string, string>, addressType: 'IPv4' | 'IPv6', endpoints: SliceEndpoint[], ports: SlicePort[]): Promise<void> {

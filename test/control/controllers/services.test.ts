@@ -8,6 +8,7 @@ import { NetloomError } from '../../../api/errors.ts';
 import { silentLog } from '../../../api/log.ts';
 import { resources, type ResourceRef } from '../../../api/resources.ts';
 import type { EndpointSlice, Event, Ingress, KubeObject, Namespace, Pod, Secret, Service, ServiceSpec } from '../../../api/types.ts';
+import { publishApiServer, withdrawApiServer } from '../../../control/controllers/bootstrap/endpoints.ts';
 import { EventRecorder } from '../../../control/controllers/events.ts';
 import { AddressPool } from '../../../control/controllers/loadbalancer/address-pool.ts';
 import { openStorage } from '../../../control/storage/open.ts';
@@ -99,6 +100,22 @@ test('from the first second: namespaces, API and DNS Services at their addresses
   for (const name of ['cluster-admin', 'admin', 'edit', 'view', 'system:node']) expect(names).toContain(name);
   const edit = await world.client.get<KubeObject & { rules: { resources?: string[]; verbs: string[] }[] }>(roles, undefined, 'edit');
   expect(edit.rules.filter((rule) => rule.resources?.some((each) => each === 'endpoints' || each === 'endpointslices')).every((rule) => !rule.verbs.includes('create'))).toBe(true);
+});
+
+test('several API servers stand behind default/kubernetes while their Leases live, whatever their ports', async () => {
+  const clock = new VirtualClock(Date.parse('2027-01-01T00:00:00Z'));
+  const list = async (): Promise<string[]> => (await world.client.list<EndpointSlice>(endpointslices, 'default', { labelSelector: 'kubernetes.io/service-name=kubernetes' })).items.map((slice) => `${slice.metadata.name} ${(slice.endpoints ?? []).map((each) => each.addresses[0]).join()} ${slice.ports?.[0]?.port}`);
+  const servers = [{ identity: 'a', address: '192.0.2.1', port: 6443 }, { identity: 'b', address: '192.0.2.2', port: 6443 }, { identity: 'c', address: '192.0.2.2', port: 7443 }];
+  await world.client.delete(resources.leases, 'kube-system', 'apiserver-single');
+  for (const server of servers) await publishApiServer(world.client, clock, server);
+  for (const server of servers) await publishApiServer(world.client, clock, server);
+  expect(await list()).toEqual(['kubernetes 192.0.2.1,192.0.2.2 6443', 'kubernetes-7443 192.0.2.2 7443']);
+  await withdrawApiServer(world.client, { identity: 'c', address: '192.0.2.2', port: 7443 });
+  await publishApiServer(world.client, clock, { identity: 'a', address: '192.0.2.1', port: 6443 });
+  expect(await list()).toEqual(['kubernetes 192.0.2.1,192.0.2.2 6443']);
+  clock.jump(16_000);
+  await publishApiServer(world.client, clock, { identity: 'a', address: '192.0.2.1', port: 6443 });
+  expect(await list()).toEqual(['kubernetes 192.0.2.1 6443']);
 });
 
 test('a dry run and a refused write hold nothing: the address can be had right after', async () => {
