@@ -110,7 +110,7 @@ async function forward(proxy: httpProxy, context: RequestContext, target: Target
   const host = target.address.includes(':') ? `[${target.address}]` : target.address;
   const url = `${target.scheme}://${host}:${target.port}${path}${exchange.queryText === '' ? '' : `?${exchange.queryText}`}`;
   const request = Object.assign(bodyOf(context), { method: exchange.method, url: path, headers: fieldsOf(exchange.headers), httpVersion: '1.1', httpVersionMajor: 1, httpVersionMinor: 1, socket: { destroyed: false }, connection: {} }) as unknown as IncomingMessage;
-  const response = new ReplyResponse(exchange.reply);
+  const response = responseFor(exchange.reply);
   await new Promise<void>((resolve, reject) => {
     response.once('close', resolve);
     proxy.web(request, response as unknown as ServerResponse, { target: url, agent }, (error) => {
@@ -137,47 +137,38 @@ function fieldsOf(headers: Readonly<Record<string, string | undefined>>): Record
 }
 
 /** What http-proxy takes for a ServerResponse: fields are collected, the body goes to the reply. */
-class ReplyResponse extends Writable {
-  readonly #reply: Reply;
-  readonly #fields: Record<string, string | string[]> = {};
-  statusCode = 200;
-  statusMessage = '';
-  headersSent = false;
-  finished = false;
-
-  constructor(reply: Reply) {
-    super({ highWaterMark: 65_536 });
-    this.#reply = reply;
-    this.on('error', () => {});
-    reply.onClose(() => { if (!this.writableEnded) this.destroy(); });
-  }
-
-  setHeader(name: string, value: string | string[] | number): this { this.#fields[name.toLowerCase()] = typeof value === 'number' ? String(value) : value; return this; }
-  getHeader(name: string): string | string[] | undefined { return this.#fields[name.toLowerCase()]; }
-  removeHeader(name: string): void { delete this.#fields[name.toLowerCase()]; }
-
-  writeHead(status: number): this { this.statusCode = status; this.#sendHead(); return this; }
-
-  #sendHead(): void {
-    if (this.headersSent) return;
-    this.headersSent = true;
-    this.#reply.head(this.statusCode, this.#fields);
-  }
-
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.#sendHead();
-    if (this.#reply.write(chunk)) done(); else void drained(this.#reply).then(() => done());
-  }
-
-  override _final(done: () => void): void {
-    this.#sendHead();
-    this.finished = true;
-    this.#reply.end();
-    done();
-  }
-
-  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    if (this.headersSent && !this.finished) this.#reply.destroy();
-    done(error);
-  }
+function responseFor(reply: Reply): Writable {
+  const fields: Record<string, string | string[]> = {};
+  const state = { statusCode: 200, statusMessage: '', headersSent: false, finished: false };
+  const sendHead = (): void => {
+    if (response.headersSent) return;
+    response.headersSent = true;
+    reply.head(response.statusCode, fields);
+  };
+  const stream = new Writable({
+    highWaterMark: 65_536,
+    write(chunk: Buffer, _encoding, done): void {
+      sendHead();
+      if (reply.write(chunk)) done(); else void drained(reply).then(() => done());
+    },
+    final(done): void {
+      sendHead();
+      response.finished = true;
+      reply.end();
+      done();
+    },
+    destroy(error, done): void {
+      if (response.headersSent && !response.finished) reply.destroy();
+      done(error);
+    },
+  });
+  const response = Object.assign(stream, state, {
+    setHeader(name: string, value: string | string[] | number): void { fields[name.toLowerCase()] = typeof value === 'number' ? String(value) : value; },
+    getHeader: (name: string): string | string[] | undefined => fields[name.toLowerCase()],
+    removeHeader(name: string): void { delete fields[name.toLowerCase()]; },
+    writeHead(status: number): void { response.statusCode = status; sendHead(); },
+  });
+  response.on('error', () => {});
+  reply.onClose(() => { if (!response.writableEnded) response.destroy(); });
+  return response;
 }

@@ -43,6 +43,7 @@ export interface WriteResult { object: KubeObject; stored: Stored | undefined; i
 /** Creates the decoded object. Throws AlreadyExists, Invalid, Forbidden. */
 export async function createFrom(context: RequestContext, received: KubeObject, options: WriteOptions, manages: 'update' | 'applied' = 'update'): Promise<WriteResult> {
   const { resource, server } = context;
+  if (server.registry.definition(resource)?.metadata.deletionTimestamp !== undefined) throw new NetloomError('MethodNotAllowed', 'create not allowed while custom resource definition is terminating', { source: 'downstream' });
   const isGenerated = received.metadata.name === undefined || received.metadata.name === '';
   const object = storedForm(context, inOrder(received, resource)) as Whole;
   prepareCreate(object, resource, server.clock);

@@ -54,7 +54,7 @@ describe('discovery', () => {
   test('OpenAPI documents under their hash are for ever, and answered 304 to who has them', async () => {
     const index = await world.call('GET', '/openapi/v3');
     const url = index.json.paths['apis/networking.k8s.io/v1'].serverRelativeURL as string;
-    const [path = '', query] = url.split('?');
+    const [path = '', query = ''] = url.split('?');
     const document = await world.call('GET', path, { query });
     expect(document.headers['cache-control']).toContain('immutable');
     expect((await world.call('GET', path, { query, headers: { 'if-none-match': document.headers['etag'] ?? '' } })).status).toBe(304);
