@@ -82,6 +82,8 @@ export class Proxier implements ProxyMetricsSource {
   #metrics: ProxyMetrics | undefined;
   #kernel: NftablesEngine | undefined;
   #userspace: UserspaceBackend | undefined;
+  /** Rejects when the very first sync fails: then the proxy does not start. */
+  readonly #firstSync = Promise.withResolvers<void>();
   #healthServer: HealthServer | undefined;
   #podRoutes: PodRoutes | undefined;
   #backends: readonly Backend[] = [];
@@ -95,6 +97,7 @@ export class Proxier implements ProxyMetricsSource {
     const given = Object.fromEntries(Object.entries(options).filter(([key, value]) => key in defaults && value !== undefined));
     const shorthand = options.clusterCIDR ?? options.podCIDR;
     this.#config = Object.freeze({ ...defaults, ...(shorthand === undefined ? {} : { clusterCIDRs: shorthand.split(',') }), ...given });
+    this.#firstSync.promise.catch(() => { /* told by start */ });
     this.#families = options.families ?? familiesOf(options.isOwnedTableVanishing ? this.#config.serviceCIDRs : []);
     const { clock, log, nodeName, client } = options;
     this.#recordEvent = options.eventRecorder ?? (client === undefined ? undefined : createEventRecorder({ client, nodeName, clock, log }));
@@ -124,7 +127,7 @@ export class Proxier implements ProxyMetricsSource {
   /** Services that are not, or not wholly, applied, with the reason. */
   get failures(): ReadonlyMap<string, string> { return this.#failures; }
 
-  /** Opens the engines, waits for the first whole view and its sync. */
+  /** Opens the engines, waits for the first whole view and its sync; rejects when that sync can apply nothing. */
   async start(): Promise<void> {
     const { view, nodes, pods } = this.#options;
     await Promise.all([view.whenSynced(), nodes?.whenSynced(), pods?.whenSynced()]);
@@ -138,7 +141,8 @@ export class Proxier implements ProxyMetricsSource {
     }));
     if (nodes !== undefined) this.#stops.push(nodes.onChange(({ key }) => { if (key === this.#options.nodeName) this.#onNode(); }));
     this.#loop.request(true);
-    await this.#loop.whenIdle();
+    await Promise.race([this.#loop.whenIdle(), this.#firstSync.promise]);
+    this.#firstSync.resolve();
     if (this.#options.healthPort !== undefined) {
       this.#healthServer = new HealthServer(this.#health);
       await this.#healthServer.listen(this.#config.bind, this.#options.healthPort);
@@ -264,6 +268,7 @@ export class Proxier implements ProxyMetricsSource {
     } catch (error) {
       for (const [key, time] of collected) if (!this.#dirty.has(key)) this.#dirty.set(key, time);
       this.#metrics?.failed();
+      this.#firstSync.reject(error);
       log.error('sync failed, trying again', { err: error });
       throw error;
     }

@@ -103,6 +103,7 @@ export class NftablesEngine implements Backend {
   status(): BackendStatus {
     const detail = this.#options.families.map((family) => `nftables ${family.family}: ${family.mechanism}, table ${describeOwnership[family.ownership]}, ${family.elementCount} elements`);
     for (const companion of this.#options.companions) detail.push(...companion.status());
+    if (this.#options.companions.every((companion) => companion.deletedCount === undefined)) detail.push('UDP flows are not moved when an endpoint goes: koffi is missing');
     if (this.#fault !== undefined) detail.push(`last sync failed: ${this.#fault}`);
     return { ok: this.#fault === undefined, detail };
   }

@@ -71,10 +71,12 @@ const slowDriftFactor = 8;
 
 /** The best mechanism that works here, or the one that was asked for; the log says why a better one does not. */
 async function chooseMechanism({ mechanism = 'auto', log }: OpenOptions): Promise<Mechanism> {
+  let libraries: Libraries | undefined;
   if (mechanism === 'auto' || mechanism === 'netlink') {
     try {
-      const libraries = await loadLibraries();
-      if (libraries.nft !== undefined) return { libraries, isSlow: false, makePort: (family) => new NetlinkPort(libraries, family) };
+      libraries = await loadLibraries();
+      const loaded = libraries;
+      if (loaded.nft !== undefined) return { libraries, isSlow: false, makePort: (family) => new NetlinkPort(loaded, family) };
       throw new NetloomError('ToolMissing', `libnftables is missing: ${libraries.missing}`, { source: 'config', hint: 'apt install libnftables1' });
     } catch (error) {
       if (mechanism === 'netlink') throw error;
@@ -83,7 +85,7 @@ async function chooseMechanism({ mechanism = 'auto', log }: OpenOptions): Promis
   }
   const check = await runNft(['--version']);
   if (!check.isOk) throw new NetloomError('ToolMissing', 'neither libnftables nor the nft program is installed', { source: 'config', hint: 'apt install nftables, or use --proxy-mode userspace' });
-  return { libraries: undefined, isSlow: true, makePort: (family) => new TextPort(family, mechanism === 'nft-file' ? undefined : new InteractiveNft()) };
+  return { libraries, isSlow: true, makePort: (family) => new TextPort(family, mechanism === 'nft-file' ? undefined : new InteractiveNft()) };
 }
 
 function isHostAddress(ip: string): boolean {
