@@ -19,11 +19,11 @@ describe.skipIf(!isRoot)('kernel', () => {
   afterAll(() => engine.stop());
   for (const world of worlds) {
     describe(world.name, () => {
-      const outcomes = new Map<Flow, FlowOutcome>();
+      let outcomes = new Map<Flow, FlowOutcome>();
       const selected = flows.filter((flow) => flow.world === world.name && !(flow.name in deviations));
       beforeAll(async () => {
         await engine.start(world);
-        await Promise.all(selected.map(async (flow) => { outcomes.set(flow, await engine.run(flow)); }));
+        outcomes = await engine.runAll(selected);
       });
       for (const flow of selected) {
         test(flow.name, () => {

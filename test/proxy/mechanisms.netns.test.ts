@@ -15,11 +15,11 @@ for (const mechanism of ['nft-interactive', 'nft-file'] as const) {
     const engine = new KernelEngine(mechanism);
     const { node, pod } = engine.network.hosts;
     const selected = flows.filter((flow) => flow.world === 'main' && flow.protocol !== 'SCTP' && flow.expect.failure === undefined);
-    const outcomes = new Map<Flow, FlowOutcome>();
+    let outcomes = new Map<Flow, FlowOutcome>();
     beforeAll(async () => {
       const world = worlds.find((item) => item.name === 'main');
       if (world !== undefined) await engine.start(world);
-      await Promise.all(selected.map(async (flow) => { outcomes.set(flow, await engine.run(flow)); }));
+      outcomes = await engine.runAll(selected);
     });
     afterAll(() => engine.stop());
 
