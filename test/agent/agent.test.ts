@@ -163,9 +163,9 @@ test('deleting a Pod runs preStop, sends SIGTERM, and removes the object when th
   const out = join(dataDir, 'stop');
   api.addPod('a', node, {
     terminationGracePeriodSeconds: 10,
-    containers: [sh(`trap 'echo term >> ${out}; exit 0' TERM; while :; do sleep 0.05; done`, { lifecycle: { preStop: { exec: { command: ['sh', '-c', `echo prestop >> ${out}`] } } } })],
+    containers: [sh(`trap 'echo term >> ${out}; exit 0' TERM; echo up; while :; do sleep 0.05; done`, { lifecycle: { preStop: { exec: { command: ['sh', '-c', `echo prestop >> ${out}`] } } } })],
   });
-  await waitFor(() => api.isReady('a'));
+  await waitFor(() => api.isReady('a') && logOf('a').includes('up'));
   api.deletePod('a');
   await waitFor(() => api.pod('a') === undefined, { timeoutMs: 5_000 });
   expect(readFileSync(out, 'utf8')).toBe('prestop\nterm\n');
@@ -230,8 +230,9 @@ test('statuses wait while the API is away and the newest one is written when it 
 
 test('stop marks the node and its Pods not ready before it ends their processes', async () => {
   const out = join(dataDir, 'seen');
-  api.addPod('a', node, { containers: [sh(`trap 'echo done > ${out}; exit 0' TERM; while :; do sleep 0.05; done`)] });
-  await waitFor(() => api.isReady('a'));
+  api.addPod('a', node, { containers: [sh(`trap 'echo done > ${out}; exit 0' TERM; echo up; while :; do sleep 0.05; done`)] });
+  // Ready means that the process runs; its first line, that it has set its trap.
+  await waitFor(() => api.isReady('a') && logOf('a').includes('up'));
   await agent.stop(2_000);
   expect(readFileSync(out, 'utf8')).toBe('done\n');
   expect(api.isReady('a')).toBe(false);
