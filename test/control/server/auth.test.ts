@@ -5,8 +5,8 @@ import { readFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { httpTransport, type ApiTransport } from '../../../api/client.ts';
-import { joinCluster } from '../../../control/join.ts';
 import { configMap, pod, service, startWorld, until, type Answer, type World } from './harness.ts';
+import { joinCluster } from './join-client.ts';
 
 let world: World;
 beforeAll(async () => { world = await startWorld({ nodePortRange: [30_000, 32_767] }); await world.control.whenReady(); });

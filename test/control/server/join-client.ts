@@ -1,9 +1,9 @@
-// The joining node's side: checks the server by the CA hash in the token, then asks for credentials.
-// Called by `netloom node --server URL --token T`. Uses its own two requests, since no CA is known before the first.
+// A joining node for tests: checks the server by the CA hash in the token, then asks for credentials. It is written
+// against the documented requests alone, with node:https, so that the command's own client is not its only judge.
 
 import { request } from 'node:https';
-import { NetloomError } from '../api/errors.ts';
-import { fingerprintOf, type KeyPair } from './certificates.ts';
+import { NetloomError } from '../../../api/errors.ts';
+import { fingerprintOf, type KeyPair } from '../../../control/certificates.ts';
 
 export interface JoinAnswer {
   nodeName: string; caPem: string; certPem: string; keyPem: string;
