@@ -240,6 +240,8 @@ export class IngressController {
     if ((before?.tls.length ?? 0) > 0 || (plan?.tls.length ?? 0) > 0 || before?.annotations.clientAuth !== plan?.annotations.clientAuth) this.#isTlsDirty = true;
     const dirty = this.#claims.set(key, plan);
     for (const fault of plan?.faults ?? []) this.#tell(key, fault);
+    const { backendProtocol, proxySsl } = plan?.annotations ?? {};
+    if ((backendProtocol === 'https' || backendProtocol === 'h2') && proxySsl?.mayVerify !== true) this.#options.log.warn('certificates of the backend are not verified', { ingress: key });
     return dirty;
   }
 

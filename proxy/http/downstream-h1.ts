@@ -314,7 +314,6 @@ export class DownstreamH1 implements Downstream {
     this.#state = stateLinger;
     this.#held = undefined;
     this.#unpause();
-    if (this.#hasEnded) { this.socket.end(); this.#engine.deadlines.start(this.#deadline, lingerMs, this.#engine.nowMs()); return; }
     this.socket.end();
     this.#engine.deadlines.start(this.#deadline, lingerMs, this.#engine.nowMs());
   }
@@ -387,8 +386,9 @@ export class DownstreamH1 implements Downstream {
     }
   }
 
-  /** Tells the client to come back on another connection after the answer under way; closes an idle one. */
-  drain(): void { if (this.isIdle) this.close(); else this.#mayKeep = false; }
+  /** Tells the client with the next answer to come back on another connection. */
+  drain(): void { this.#mayKeep = false; }
+  closeIdle(): void { if (this.isIdle) this.close(); }
 
   /** The socket is gone. */
   onClose(): void {

@@ -60,7 +60,7 @@ export interface AcceptOptions {
 }
 
 /** What the engine may ask of any open connection. */
-interface Connection { drain(): void; close(): void }
+interface Connection { drain(): void; closeIdle(): void; close(): void }
 interface ConnectionSlot { connection: Connection | undefined }
 
 export interface HttpEngineOptions {
@@ -85,6 +85,7 @@ const hexPairs: readonly string[] = Array.from({ length: 256 }, (_, value) => va
 const retryBudgetMax = 50;
 const retryPerRequest = 0.2;
 const freeHeadsMax = 256;
+const drainIdleMs = 500;
 const defaultRetry: { triesMax: number; retryOn: RetryRules } = Object.freeze({
   triesMax: 3, retryOn: Object.freeze({ connect: true, reset: true, timeout: false, invalid: false, nonIdempotent: false, statuses: [] }),
 });
@@ -280,10 +281,12 @@ export class HttpEngine {
   tunnelOpened(): void { this.observer.gauge('tunnels', 1); }
   tunnelClosed(): void { this.observer.gauge('tunnels', -1); }
 
-  /** From now on answers end their connection; idle connections close. */
+  /** From now on answers say Connection: close. Idle connections get a moment for a request that is already on its way, then close. */
   drain(): void {
+    if (this.isDraining) return;
     this.isDraining = true;
     for (const slot of this.#connections) slot.connection?.drain();
+    this.clock.after(drainIdleMs, () => { for (const slot of this.#connections) slot.connection?.closeIdle(); }, true);
   }
 
   /** Drains, waits up to `drainMs`, then closes what is left. */

@@ -22,7 +22,7 @@ const sessionOptions: http2.ServerOptions & { streamResetBurst?: number; streamR
 };
 
 /** Serves one socket with HTTP/2 until it closes. Returns the session's drain function. */
-export function serveH2(engine: HttpEngine, socket: net.Socket, peer: PeerInfo): { drain(): void; close(): void } {
+export function serveH2(engine: HttpEngine, socket: net.Socket, peer: PeerInfo): { drain(): void; closeIdle(): void; close(): void } {
   const session = http2.performServerHandshake(socket, sessionOptions as http2.ServerOptions);
   let openCount = 0;
   let requestCount = 0;
@@ -42,7 +42,8 @@ export function serveH2(engine: HttpEngine, socket: net.Socket, peer: PeerInfo):
     if (requestCount === engine.requestsPerConnectionMax || engine.isDraining) session.close();
     new DownstreamH2(engine, stream, peer).begin(raw, (flags & http2.constants.NGHTTP2_FLAG_END_STREAM) !== 0);
   }) as never);
-  return { drain: () => session.close(), close: () => session.destroy() };
+  // close() sends GOAWAY and ends the session once its streams have finished.
+  return { drain: () => session.close(), closeIdle: () => { if (openCount === 0) session.destroy(); }, close: () => session.destroy() };
 }
 
 class DownstreamH2 implements Downstream {
