@@ -40,6 +40,7 @@ import { nodeForwarder } from './server/subresources/node-forward.ts';
 import { NodeLink } from './server/subresources/node-link.ts';
 import { signApproved } from './server/subresources/signing.ts';
 import { tokenHandler } from './server/subresources/token.ts';
+import { ClaimingWrites } from './server/verbs/claims.ts';
 import { makeHooks } from './server/verbs/hooks.ts';
 import { KeyedLock } from './server/verbs/locks.ts';
 import { WatchSet } from './server/verbs/watch-set.ts';
@@ -129,7 +130,7 @@ export class ControlPlaneRunner implements ControlPlane {
     });
     admission.start();
     const watches = new WatchSet({ total: config.limits.watches, perUser: config.limits.watchesPerUser });
-    const parts: ServerParts = { storage, registry, watches, retries: new KeyedLock(), config, clock, log, hooks: makeHooks({ registry, authorizer, admission, serviceCIDRs: config.serviceCIDRs, podCIDR: config.podCIDR, clock }), onDefinitionMarked: (name) => cleanup.run(name) };
+    const parts: ServerParts = { storage, writes: new ClaimingWrites(storage, config.store.kind === 'etcd'), registry, watches, retries: new KeyedLock(), config, clock, log, hooks: makeHooks({ registry, authorizer, admission, serviceCIDRs: config.serviceCIDRs, podCIDR: config.podCIDR, clock }), onDefinitionMarked: (name) => cleanup.run(name) };
     const cleanup: CrdCleanup = new CrdCleanup(parts, async (crd) => { await this.#deleteCustomObjects(crd); });
     const tokens = new BootstrapTokens(storage, clock);
     const accounts = new ServiceAccountTokens(storage, clock, certificates.tokenKeyPem);

@@ -10,6 +10,7 @@ import type { Exchange } from './http/exchange.ts';
 import type { Negotiated } from './http/negotiate.ts';
 import type { Registry } from './registry.ts';
 import type { RequestInfo } from './request-info.ts';
+import type { ClaimingWrites } from './verbs/claims.ts';
 import type { WriteHooks } from './verbs/hooks.ts';
 import type { KeyedLock } from './verbs/locks.ts';
 import type { WatchSet } from './verbs/watch-set.ts';
@@ -17,6 +18,8 @@ import type { WatchSet } from './verbs/watch-set.ts';
 /** The parts of one API server. */
 export interface ServerParts {
   readonly storage: Storage;
+  /** Writes of objects go through here. */
+  readonly writes: ClaimingWrites;
   readonly registry: Registry;
   readonly hooks: WriteHooks;
   readonly watches: WatchSet;

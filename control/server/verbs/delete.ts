@@ -93,7 +93,7 @@ async function deleteOnce(context: RequestContext, key: string, name: string, op
     if (options.isDryRun) return { object: marked ?? object, isGone: marked === undefined };
     if (marked === object) return { object, isGone: false };
     const race = (error: unknown): never => { throw isConflict(error) || isNotFound(error) ? new NetloomError('Conflict', 'the object changed meanwhile', { source: 'internal', cause: error }) : error; };
-    const stored: Stored = marked === undefined ? await storage.delete(resource.storage, key, live.revision, object).catch(race) : await storage.update(resource.storage, key, marked, live.revision).catch(race);
+    const stored: Stored = marked === undefined ? await server.writes.delete(resource.storage, key, live, object).catch(race) : await storage.update(resource.storage, key, marked, live.revision).catch(race);
     if (marked === undefined) { admitted.onCommitted(); isKept = true; } else if (resource.storage === crdStorage) server.onDefinitionMarked(name);
     return { object: stored.object, isGone: marked === undefined };
   } finally {

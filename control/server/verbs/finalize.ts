@@ -18,7 +18,7 @@ export function completesDeletion(object: KubeObject, resource: ResourceInfo): b
 /** Removes the object; its last state is what the write made of it. */
 export async function commitDeletion(context: Pick<RequestContext, 'server' | 'resource'>, live: Stored, last: KubeObject): Promise<KubeObject> {
   try {
-    return (await context.server.storage.delete(context.resource.storage, live.key, live.revision, last)).object;
+    return (await context.server.writes.delete(context.resource.storage, live.key, live, last)).object;
   } catch (error) {
     if (isConflict(error) || isNotFound(error)) throw new NetloomError('Conflict', 'the object changed meanwhile', { source: 'internal', cause: error });
     throw error;

@@ -14,6 +14,7 @@ import type { RequestContext } from '../context.ts';
 import { toServed } from '../conversion.ts';
 import { requestProblems, requestStorage, stampRequester } from '../subresources/signing.ts';
 import { readObject, storedForm } from './body.ts';
+import { isClaimTaken } from './claims.ts';
 import { completesDeletion, commitDeletion } from './finalize.ts';
 import { checkPlace, generateName, inOrder, prepareCreate, prepareUpdate, staleError, uidError, type WritePart } from './meta.ts';
 import { keyOf, notFoundError, sendShown, sendStored } from './read.ts';
@@ -55,6 +56,9 @@ export async function createFrom(context: RequestContext, received: KubeObject, 
     try {
       return await createOnce(context, object, options, manages);
     } catch (error) {
+      // Another server gave out the same address at the same moment: allocate again.
+      if (isClaimTaken(error) && tries < raceTries) continue;
+      if (isClaimTaken(error)) throw invalid(resource.kind, resource.group, object.metadata.name, [{ reason: 'FieldValueInvalid', message: `Invalid value: "": provided address or port is already allocated`, field: 'spec' }]);
       if (!isGenerated || !isAlreadyExists(error) || tries === generatedNameTries) throw error;
       object.metadata.name = generateName(object.metadata.generateName ?? '');
     }
@@ -79,12 +83,12 @@ async function createOnce(context: RequestContext, prepared: Whole, options: Wri
       admitted.onFailed();
       return { object, stored: undefined, isCreated: true };
     }
-    const stored = await storage.create(resource.storage, key, object);
+    const stored = await server.writes.create(resource.storage, key, object);
     admitted.onCommitted();
     return { object: stored.object, stored, isCreated: true };
   } catch (error) {
     admitted.onFailed();
-    if (isAlreadyExists(error)) throw existsError(resource, prepared.metadata.name);
+    if (isAlreadyExists(error) && !isClaimTaken(error)) throw existsError(resource, prepared.metadata.name);
     throw error;
   }
 }
@@ -166,7 +170,7 @@ async function updateOnce(context: RequestContext, options: WriteOptions, part: 
     if (options.isDryRun) return { object: next, stored: undefined, isCreated: false };
     if (completesDeletion(next, resource)) return { object: await commitDeletion(context, live, next), stored: undefined, isCreated: false };
     if (isNoopWrite(live, next)) return { object: live.object, stored: live, isCreated: false };
-    const stored = await storage.update(resource.storage, key, next, live.revision).catch((error: unknown) => { throw isConflict(error) || isNotFound(error) ? raceLost() : error; });
+    const stored = await server.writes.update(resource.storage, key, next, live).catch((error: unknown) => { throw isConflict(error) || isNotFound(error) || isClaimTaken(error) ? raceLost() : error; });
     admitted.onCommitted();
     isKept = true;
     return { object: stored.object, stored, isCreated: false };
