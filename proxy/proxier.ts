@@ -335,7 +335,9 @@ export class Proxier implements ProxyMetricsSource {
     const node = this.#options.nodes?.store.get(this.#options.nodeName);
     const listed = node?.status?.addresses?.filter((item) => item.type === 'InternalIP').map((item) => item.address) ?? [];
     if (listed.length > 0) return listed;
-    return Object.values(networkInterfaces()).flatMap((list) => list ?? []).filter((item) => !item.internal && !isLinkLocal(item.address)).map((item) => item.address);
+    const podNetworks = parseCIDRs('clusterCIDRs', this.#config.clusterCIDRs);
+    const own = Object.values(networkInterfaces()).flatMap((list) => list ?? []).filter((item) => !item.internal && !isLinkLocal(item.address)).map((item) => item.address);
+    return own.filter((ip) => !podNetworks.some((cidr) => cidr.contains(ip)));
   }
 
   #node(): NodeTopology {

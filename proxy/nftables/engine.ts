@@ -19,8 +19,8 @@ import type { KernelPort, Ownership } from './port.ts';
 import type { ProgramOptions } from './program.ts';
 import { staticProgram, timeoutProgram } from './program.ts';
 
-/** A transaction of this many small Services holds the event loop for about 30 ms. */
-const servicesPerTransaction = 1000;
+/** A transaction of this many small Services, planned and sent, holds the event loop for about 30 ms. */
+const servicesPerTransaction = 500;
 
 export interface FamilyEngineOptions {
   readonly port: KernelPort;

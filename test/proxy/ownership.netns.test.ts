@@ -22,6 +22,7 @@ describe.skipIf(!isRoot)('the kernel table', () => {
   afterAll(() => world.stop());
 
   const startProxy = async (isOwnedTableVanishing: boolean, more: object = {}): Promise<void> => {
+    await node.ask({ do: 'stop', isCleanup: false });
     await node.ask({ do: 'apply', objects });
     await node.ask({ do: 'proxy', options: { ...options, families: ['IPv4'], isOwnedTableVanishing, ...more } });
   };
@@ -107,8 +108,22 @@ describe.skipIf(!isRoot)('the kernel table', () => {
     expect(await reach()).toMatch(/^10\.244\./);
   });
 
+  test('kernel settings are raised and the service networks get a route; cleanup takes the route back', async () => {
+    await startProxy(false, { isSysctlOn: true });
+    expect(node.exec('sysctl', '-n', 'net.netfilter.nf_conntrack_tcp_timeout_close_wait').trim()).toBe('3600');
+    expect(node.exec('sysctl', '-n', 'net.netfilter.nf_conntrack_tcp_timeout_established').trim()).toBe('86400');
+    const route = (): string => node.exec('ip', 'route', 'show', 'table', 'local');
+    expect(route()).toContain('local 10.96.0.0/16 dev lo');
+    node.exec('ip', 'route', 'del', 'default');
+    const [answer] = await node.connect([{ protocol: 'TCP', to: '10.96.0.1', port: 80, timeoutMs: 2000 }]);
+    expect(answer?.answer).toMatch(/^10\.244\./);
+    await node.ask({ do: 'stop', isCleanup: true });
+    expect(route()).not.toContain('10.96.0.0/16');
+  });
+
   test('stop without cleanup leaves the rules, cleanup removes exactly ours', async () => {
     node.exec('nft', 'add', 'table', 'ip', 'foreign');
+    await startProxy(false);
     await node.ask({ do: 'stop', isCleanup: false });
     expect(tables()).toContain('netloom');
     await startProxy(false);

@@ -97,6 +97,8 @@ test(`what ours accepts, llhttp accepts with the same meaning (${count} mutation
     const bytes = Buffer.from(text, 'latin1');
     const own = ours(bytes);
     if (own === undefined || !http.METHODS.includes(own.meaning.method) || /^[^\r\n]* HTTP\/1\.[2-9]\r\n/.test(text.replace(/^(\r\n)+/, ''))) continue;
+    // Tabs are legal white space around a value (RFC 9110 §5.5); llhttp refuses them around framing fields.
+    if (/^(transfer-encoding|content-length|connection|upgrade):[^\r\n]*\t/im.test(text)) continue;
     accepted += 1;
     const other = await theirs(bytes.subarray(0, own.length));
     if (other?.body === 'UPGRADE') continue;
