@@ -1,7 +1,7 @@
 // Entry of every worker thread of api/workers.ts: loads the modules named by the pool, hands each its channel's
 // messages in order, and passes log lines to the main thread. A throw ends this thread only; the pool restarts it.
 
-import { enableCompileCache, flushCompileCache } from 'node:module';
+import { flushCompileCache } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
 import { systemClock } from './clock.ts';
 import type { Log, LogFields, LogLevel } from './log.ts';
@@ -9,8 +9,6 @@ import type { WorkerEnvelope, WorkerModule, WorkerSide } from './workers.ts';
 
 interface StartData { index: number; count: number; logLevel: LogLevel; modules: Record<string, { url: string; data: unknown }> }
 
-// Compiled code is kept beside the packages (bin/netloom.js names the folder), so that threads start in a third of the time.
-if (process.env['NETLOOM_COMPILE_CACHE'] !== undefined) enableCompileCache(process.env['NETLOOM_COMPILE_CACHE']);
 const port = parentPort;
 if (port === null) throw new Error('worker-main.ts runs only as a worker thread');
 const start = workerData as StartData;

@@ -49,6 +49,16 @@ const restartDelayMsMin = 20;
 const restartDelayMsMax = 2_000;
 const stableAfterMs = 10_000;
 
+const workerMain = new URL(`./worker-main.${import.meta.filename.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url).href;
+/**
+ * What a thread runs first, as plain JavaScript: with the compile cache on before the first TypeScript file, the thread
+ * never loads the type stripper, which costs 10 MB and 40 ms. Errors end the thread as if they came from the file itself.
+ */
+const workerEntry = `
+const { enableCompileCache } = require('node:module');
+if (process.env.NETLOOM_COMPILE_CACHE !== undefined) enableCompileCache(process.env.NETLOOM_COMPILE_CACHE);
+import(${JSON.stringify(workerMain)});`;
+
 interface Slot { worker: Worker | undefined; isReady: boolean; restartCount: number; startedMs: number; hasExited: PromiseWithResolvers<void> }
 interface ChannelState { messageListeners: ((index: number, message: unknown) => void)[]; startListeners: ((index: number) => void)[] }
 
@@ -115,8 +125,8 @@ export class WorkerPool {
     const started = Promise.withResolvers<void>();
     const previous = this.#slots[index];
     const plain = Object.fromEntries(Object.entries(modules).map(([channel, item]) => [channel, { url: item.url.href, data: item.data }]));
-    const worker = new Worker(new URL(`./worker-main.${import.meta.filename.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url), {
-      name: `${name}-${index}`, workerData: { index, count, modules: plain, logLevel: log.level },
+    const worker = new Worker(workerEntry, {
+      eval: true, name: `${name}-${index}`, workerData: { index, count, modules: plain, logLevel: log.level },
     });
     const slot: Slot = { worker, isReady: false, restartCount: previous?.restartCount ?? 0, startedMs: clock.monotonicMs(), hasExited: Promise.withResolvers<void>() };
     this.#slots[index] = slot;
