@@ -94,7 +94,7 @@ describe.skipIf(!hasEtcd)('etcd store', () => {
     await expect(openStorage({ kind: 'etcd', endpoints: ['etcd:2379'], clock: systemClock, log: silentLog })).rejects.toMatchObject({ code: 'ConfigInvalid' });
   });
 
-  test('kill -9 of the server process in a loop: everything acknowledged is there, history has no hole', { timeout: process.env['NETLOOM_SOAK'] === undefined ? 60_000 : 600_000 }, async () => {
+  test('kill -9 of the server process in a loop: everything acknowledged is there, history has no hole', { timeout: process.env['NETLOOM_SOAK'] === undefined ? 60_000 : 1_200_000 }, async () => {
     const [member] = await etcd() as [EtcdMember];
     const killCount = process.env['NETLOOM_SOAK'] === undefined ? 5 : 200;
     const ledger = newLedger();
