@@ -2,6 +2,7 @@
 // first, then informers and the Service view, then agent, proxy, DNS and Ingress side by side. What was started is
 // stopped in reverse order, also when a later part fails to start.
 
+import { dirname } from 'node:path';
 import { ApiClient, httpTransport, type ApiTransport } from '../api/client.ts';
 import { systemClock, type Clock } from '../api/clock.ts';
 import { SharedInformers } from '../api/informer.ts';
@@ -159,7 +160,7 @@ export class Stack {
     this.agent = await this.#part('agent', onPart, async () => {
       const agent = new Agent({
         client, informers, nodeName: settings.nodeName, nodeIPs: settings.nodeIPs, podCIDR: settings.nodePodCIDR, mode: settings.podNetwork,
-        dataDir: settings.dataDir, servingCert: serving, dnsAddress: settings.dnsClusterIP, clusterDomain: settings.clusterDomain,
+        dataDir: settings.dataDir, servingCert: serving, dnsAddress: settings.dnsClusterIP, clusterDomain: settings.clusterDomain, hostEnv: podEnvironment(),
         bind: settings.kind === 'up' ? '127.0.0.1' : settings.bind, port: settings.kind === 'up' ? 0 : 10250, clock: this.clock, log: this.log.with({ component: 'agent' }),
       });
       await agent.start();
@@ -219,4 +220,9 @@ export class Stack {
       return ingress;
     }, (ingress) => ({ where: `http ${settings.bind}:${ingress.httpPort}, https ${settings.bind}:${ingress.httpsPort}`, health: () => ingress.health(), stop: (drainMs) => ingress.stop(drainMs), registerMetrics: (registry) => ingress.registerMetrics(registry) }));
   }
+}
+
+/** What Pods inherit: this process's environment, with our own Node first in PATH so that `command: [node, app.ts]` works. */
+function podEnvironment(): Record<string, string | undefined> {
+  return { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin'}` };
 }
