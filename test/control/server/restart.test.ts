@@ -127,5 +127,5 @@ describe('the JavaScript client', () => {
     isStopped = true;
     await informer.stop();
     expect(faults).toEqual([]);
-  });
+  }, Number(process.env['NETLOOM_SOAK'] ?? 0) > 0 ? 1_200_000 : 60_000);
 });
