@@ -15,7 +15,7 @@ export interface NodeFlags {
   httpPort?: number; httpsPort?: number; dnsPort?: number; adminPort: number; bind: string; proxyMode: 'auto' | 'nftables' | 'userspace';
   podCidr?: string; podNetwork: 'auto' | 'netns' | 'loopback'; clusterDomain: string; dnsUpstream?: string[]; dnsPods: 'verified' | 'insecure' | 'disabled';
   nodeName?: string; nodeIp?: string[]; logLevel?: 'debug' | 'info' | 'warn' | 'error'; logFormat: 'text' | 'json'; readyFile?: string; workers?: number; drain: number;
-  agent: boolean; proxy: boolean; dns: boolean; ingress: boolean; nodeportAddresses?: string[]; cleanup?: boolean; accessLog?: string;
+  healthzPort: number; agent: boolean; proxy: boolean; dns: boolean; ingress: boolean; nodeportAddresses?: string[]; cleanup?: boolean; accessLog?: string;
 }
 export type AllFlags = DataDirFlags & ManifestFlags & ControlFlags & NodeFlags & { server?: string; token?: string; kubeconfig?: string; context?: string; proxyOnly?: boolean };
 
@@ -105,6 +105,7 @@ export function addNodeFlags(command: Command): Command {
     .addOption(new Option('--node-name <name>', 'name of this Node (default the host name)').env('NETLOOM_NODE_NAME').argParser(parseNodeName))
     .addOption(new Option('--node-ip <ip>', 'addresses of this Node').argParser(collect(parseAddress)))
     .addOption(new Option('--nodeport-addresses <cidr>', 'addresses on which NodePorts are served: CIDRs or "primary"').argParser(collect(same)))
+    .addOption(new Option('--healthz-port <port>', "the Service proxy's /healthz and /livez for load balancers, with `netloom node`").default(10256).argParser(parsePort))
     .addOption(new Option('--workers <count>', 'data worker threads (default one per core)').argParser(parseWorkers))
     .addOption(new Option('--access-log <format>', 'log every HTTP request').choices(['text', 'json']))
     .option('--cleanup', 'remove kernel rules on stop')

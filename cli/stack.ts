@@ -178,7 +178,7 @@ export class Stack {
         pods: settings.has.agent ? informers.pods : undefined, bind: settings.bind,
         nodePortAddresses: settings.flags.nodeportAddresses ?? [], serviceCIDRs: settings.serviceCIDRs, podCIDR: settings.nodePodCIDR, clusterCIDR: settings.podCIDR,
         ...(workers === undefined ? {} : { workers }), client, clock: this.clock, log: this.log.with({ component: 'proxy' }),
-        isOwnedTableVanishing: settings.kind === 'up', isPodRoutingOn: settings.kind === 'node' && settings.podNetwork === 'netns' && settings.has.agent,
+        isOwnedTableVanishing: settings.kind === 'up', ...(settings.kind === 'node' ? { healthPort: settings.flags.healthzPort } : {}), isPodRoutingOn: settings.kind === 'node' && settings.podNetwork === 'netns' && settings.has.agent,
       });
       await proxier.start();
       return proxier;

@@ -32,7 +32,7 @@ describe.skipIf(!isPossible)('two nodes joined by token (needs root, ip, nft, ku
     ready = await server.ready();
     const made = await hostA.run(process.execPath, [join(root, 'bin/netloom.js'), 'token', 'create', '--data-dir', server.dataDir]);
     const token = made.stdout.trim();
-    const args = (name: string, address: string): string[] => ['node', '--server', 'https://192.0.2.1:6443', '--token', token, '--node-name', name, '--bind', address, '--admin-port', '0'];
+    const args = (name: string, address: string): string[] => ['node', '--server', 'https://192.0.2.1:6443', '--token', token, '--node-name', name, '--bind', address, '--admin-port', '0', '--healthz-port', '0'];
     nodeA = new NetloomProcess({ namespace: hostA, args: args('a', '192.0.2.1') });
     nodeB = new NetloomProcess({ namespace: hostB, args: args('b', '192.0.2.2') });
     await Promise.all([nodeA.ready(30_000), nodeB.ready(30_000)]);
@@ -109,7 +109,7 @@ describe.skipIf(!isPossible)('two nodes joined by token (needs root, ip, nft, ku
     expect(await nodeB.stop()).toBe(0);
     expect((await hostB.run('nft', ['list', 'tables'])).stdout).toContain('table ip netloom');
     const dataDir = nodeB.dataDir;
-    nodeB = new NetloomProcess({ namespace: hostB, dataDir, args: ['node', '--bind', '192.0.2.2', '--node-name', 'b', '--admin-port', '0', '--cleanup'] });
+    nodeB = new NetloomProcess({ namespace: hostB, dataDir, args: ['node', '--bind', '192.0.2.2', '--node-name', 'b', '--admin-port', '0', '--healthz-port', '0', '--cleanup'] });
     await nodeB.ready(30_000);
     expect(nodeB.output).toMatch(/isAdopted=true/);
     expect(await nodeB.stop()).toBe(0);
