@@ -200,6 +200,8 @@ export class IngressController {
     const hosts: [string, HostSpec | null][] = [];
     for (const host of dirtyHosts) {
       const spec = this.#claims.host(host, (key, fault) => this.#tell(key, fault));
+      // A write that changes nothing here (its status, labels) is no update for the workers.
+      if (spec !== null && JSON.stringify(this.#hostSpecs.get(host)) === JSON.stringify(spec)) continue;
       if (spec === null) this.#hostSpecs.delete(host); else this.#hostSpecs.set(host, spec);
       hosts.push([host, spec]);
     }

@@ -26,6 +26,8 @@ export class RouteTable implements Router {
   /** Key of affinity cookies, and the memory of rate limits; both shared by all workers and set before the first update. */
   secret = '';
   sharedLimits: SharedLimits = openSharedLimits(makeLimitMemory());
+  /** Requests under way by object and client address; objects without any give way when there are many. */
+  readonly #connectionCounts = new Map<string, Map<string, number>>();
   #wildcardCount = 0;
   #fallback: Route | undefined;
   #workerCount = 1;
@@ -71,9 +73,18 @@ export class RouteTable implements Router {
     const backend = spec.backend === undefined ? undefined : this.#backends.get(spec.backend)?.backend;
     return Object.freeze({
       object: spec.object, rule: spec.rule, row: spec.row, backend, reason: spec.reason,
-      policy: spec.policy === undefined ? undefined : compilePolicy(spec.policy, { backendOf: (key) => this.backend(key), secret: this.secret, workerCount: this.#workerCount, sharedLimits: this.sharedLimits, object: spec.object, linear: linearExpression }),
+      policy: spec.policy === undefined ? undefined : compilePolicy(spec.policy, { backendOf: (key) => this.backend(key), secret: this.secret, workerCount: this.#workerCount, sharedLimits: this.sharedLimits, connectionCounts: this.#countsOf(spec.object), object: spec.object, linear: linearExpression }),
       timeouts: spec.timeouts, retry: spec.retry,
     });
+  }
+
+  #countsOf(object: string): Map<string, number> {
+    let counts = this.#connectionCounts.get(object);
+    if (counts === undefined) {
+      if (this.#connectionCounts.size >= countedObjectsMax) for (const [key, value] of this.#connectionCounts) if (value.size === 0) this.#connectionCounts.delete(key);
+      this.#connectionCounts.set(object, counts = new Map());
+    }
+    return counts;
   }
 
   #compileHost(spec: HostSpec): HostEntry {
@@ -168,6 +179,7 @@ function insertPrefix(root: PathNode, path: string, route: Route): void {
 export function linearExpression(source: string): RegExp { return new RegExp(`^(?:${source.replace(/^\^/, '').replace(/\$$/, '')})$`, 'l'); }
 
 const explainedHostsMax = 5_000;
+const countedObjectsMax = 10_000;
 
 function closestHost(host: string, hosts: Iterable<string>): string | undefined {
   if (host.length > 100) return undefined;

@@ -8,7 +8,7 @@ import type { Backend } from '../endpoints.ts';
 import { RouteLimits, type SharedLimits } from './limits.ts';
 import type { CanarySpec, CorsSpec, PolicySpec } from './spec.ts';
 
-export interface CompileContext { backendOf(key: string): Backend | undefined; secret: string; workerCount: number; sharedLimits: SharedLimits; object: string; linear(source: string): RegExp }
+export interface CompileContext { backendOf(key: string): Backend | undefined; secret: string; workerCount: number; sharedLimits: SharedLimits; connectionCounts: Map<string, number>; object: string; linear(source: string): RegExp }
 
 export interface Cors { readonly spec: CorsSpec; readonly isAny: boolean; readonly exact: ReadonlySet<string>; readonly suffixes: readonly { scheme: string; suffix: string }[] }
 export interface Canary { readonly spec: CanarySpec; readonly backend: Backend; readonly pattern: RegExp | undefined }
@@ -36,7 +36,7 @@ export function compilePolicy(spec: PolicySpec, context: CompileContext): RouteP
   return Object.freeze({
     spec,
     cors: spec.cors === undefined ? undefined : compileCors(spec.cors),
-    limits: spec.limits === undefined ? undefined : new RouteLimits(spec.limits, context.object, context.sharedLimits, context.workerCount),
+    limits: spec.limits === undefined ? undefined : new RouteLimits(spec.limits, context.object, context.sharedLimits, context.connectionCounts, context.workerCount),
     allow: cidrs(spec.allow), deny: cidrs(spec.deny),
     passwords: spec.basicAuth === undefined ? undefined : new PasswordFile(spec.basicAuth.users),
     authBackend: backendOf(spec.externalAuth?.backend),

@@ -20,13 +20,15 @@ export class RouteLimits {
   readonly spec: LimitSpec;
   readonly #object: string;
   readonly #shared: SharedLimits;
-  readonly #connections = new Map<string, number>();
+  readonly #connections: Map<string, number>;
   readonly #connectionsMax: number;
 
-  constructor(spec: LimitSpec, object: string, shared: SharedLimits, workerCount: number) {
+  /** `connections`: counts of requests under way by address, kept by the caller so that they outlive a new version of the route. */
+  constructor(spec: LimitSpec, object: string, shared: SharedLimits, connections: Map<string, number>, workerCount: number) {
     this.spec = spec;
     this.#object = object;
     this.#shared = shared;
+    this.#connections = connections;
     this.#connectionsMax = spec.connections === 0 ? 0 : Math.max(1, Math.ceil(spec.connections / workerCount));
   }
 
