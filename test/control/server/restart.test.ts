@@ -115,7 +115,7 @@ describe('the JavaScript client', () => {
         else if (serial % 5 === 0) await world.call('DELETE', `${maps}/${name}`);
       }
     };
-    const rounds = Number(process.env['NETLOOM_SOAK'] ?? 0) > 0 ? 200 : 6;
+    const rounds = Number(process.env['NETLOOM_SOAK'] ?? 0) > 0 ? 2_000 : 12;
     for (let round = 0; round < rounds; round++) {
       await churn(10);
       if (round % 2 === 0) { await close(world); world = await open(dir, { port, ...limits }); }
