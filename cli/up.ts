@@ -1,13 +1,12 @@
 // `netloom up`, `server`, `node` and `dns`: starts the stack, applies manifests, tells the person what to do next,
 // serves until a signal, drains and stops. Every failure ends in one line and exit code 1; nothing is left behind.
 
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { createLog } from '../api/log.ts';
 import { sleep, systemClock } from '../api/clock.ts';
 import { NetloomError } from '../api/errors.ts';
 import { AdminServer, type Health } from './admin.ts';
-import { ExitCode } from './exit.ts';
 import type { AllFlags } from './flags.ts';
 import { explainLive } from './explain-live.ts';
 import { findInstance, instancePath, removeInstance, writeJsonFile, type ReadyInfo } from './instance.ts';
@@ -21,6 +20,7 @@ import { waitForPods } from './wait-pods.ts';
 
 /** What was started gets this long to stop when a later part could not start. */
 const stopAfterFailureMs = 3_000;
+const sameSignalMs = 500;
 
 export async function up(raw: Record<string, unknown>, kind: RunKind): Promise<void> {
   const started = systemClock.monotonicMs();
@@ -29,7 +29,9 @@ export async function up(raw: Record<string, unknown>, kind: RunKind): Promise<v
   const files = flags.file === undefined ? [] : listManifestFiles(flags.file);
   prepareDataDir(settings);
   const log = createLog({ level: settings.logLevel, format: settings.logFormat });
-  const stopping = signalPromise();
+  const stopping = stopSignals(kind);
+  // A reader that goes away (a closed terminal, `| head`) does not end a process that serves.
+  for (const stream of [process.stdout, process.stderr]) stream.removeAllListeners('error').on('error', () => {});
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) process.on(event, (error: unknown) => log.error('unexpected error, serving on', { err: error instanceof Error ? (error.stack ?? error.message).split('\n').slice(0, 3).join(' ') : String(error) }));
   say(`netloom ${version}   ${describeMachine()}   mode: ${settings.proxyMode} (${settings.proxyModeReason})`);
   say();
@@ -44,9 +46,9 @@ export async function up(raw: Record<string, unknown>, kind: RunKind): Promise<v
   }
   flushCompileCache();
   const signal = await stopping.promise;
-  say(`\nstopping (${signal})`);
-  const second = signalPromise();
-  await Promise.race([run.stop(settings.drainMs), second.promise.then(() => { throw new ExitCode(130); })]);
+  say(`\nstopping (${signal})${settings.drainMs > 0 && process.stdin.isTTY ? '; once more stops at once' : ''}`);
+  stopAtOnceOnRepeat();
+  await run.stop(settings.drainMs);
   say('stopped, nothing left behind');
   process.exitCode = run.hasProblems ? 1 : 0;
   process.exit();
@@ -72,7 +74,7 @@ class Run {
   async start(files: readonly string[], stopping: { isAsked: boolean }): Promise<void> {
     const { flags } = this.#settings;
     await this.#startAdmin();
-    await this.#stack.start((part) => this.#report(part));
+    await this.#stack.start((part) => { if (!stopping.isAsked) this.#report(part); });
     for (const part of this.#stack.parts) part.registerMetrics?.(this.#admin!.registry);
     if (stopping.isAsked) return;
     const applied = files.length === 0 ? [] : await this.#apply(files);
@@ -180,10 +182,34 @@ function withHolder(error: unknown): unknown {
   return holder === undefined ? error : new NetloomError('PortInUse', `${error.message}, held by ${holder}`, { source: 'config', cause: error, ...(error.hint === undefined ? {} : { hint: error.hint }) });
 }
 
-function signalPromise(): { promise: Promise<NodeJS.Signals>; isAsked: boolean } {
+/**
+ * Resolves at the first signal that asks to stop. SIGHUP is one of them where a terminal can be closed (`up`, or any kind
+ * with a terminal), unless it is ignored as under nohup; elsewhere it has no meaning and is swallowed.
+ */
+function stopSignals(kind: RunKind): { promise: Promise<NodeJS.Signals>; isAsked: boolean } {
   const state = { promise: Promise.resolve<NodeJS.Signals>('SIGTERM'), isAsked: false };
+  const isHangupStop = kind === 'up' || process.stdin.isTTY;
   state.promise = new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => { state.isAsked = true; resolve(signal); });
+    const stop = (signal: NodeJS.Signals): void => { state.isAsked = true; resolve(signal); };
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
+    if (!isIgnored(1)) process.on('SIGHUP', isHangupStop ? stop : () => {});
   });
   return state;
+}
+
+/** A signal during the drain ends it. What comes within half a second of the first is that one again, passed on by npm or the launcher. */
+function stopAtOnceOnRepeat(): void {
+  const since = systemClock.monotonicMs();
+  for (const [signal, code] of [['SIGINT', 130], ['SIGTERM', 143]] as const) {
+    process.on(signal, () => {
+      if (systemClock.monotonicMs() - since < sameSignalMs) return;
+      say(`stopped at once (${signal}), open connections were cut`);
+      process.exit(code);
+    });
+  }
+}
+
+/** Whether this process was started with the signal ignored (Linux; false elsewhere). */
+function isIgnored(signal: number): boolean {
+  try { return ((BigInt(`0x${/^SigIgn:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'}`) >> BigInt(signal - 1)) & 1n) === 1n; } catch { return false; }
 }

@@ -10,7 +10,7 @@ import type { Sandbox } from '../network/network.ts';
 import { commandOf } from './command.ts';
 import { runHook } from './hooks.ts';
 import { LogFile } from './log-file.ts';
-import { containerMark, findExecutable, startProcess, whenGroupEmpty, type ProcessExit, type RunningProcess } from './process.ts';
+import { containerMark, findExecutable, whyNotStartable, startProcess, whenGroupEmpty, type ProcessExit, type RunningProcess } from './process.ts';
 import type { Sweeper } from './sweeper.ts';
 
 /** What a Pod's status says about one container. */
@@ -161,9 +161,8 @@ export class ContainerRunner {
     }
     const directory = this.spec.workingDir === undefined || this.spec.workingDir === '' ? cwd : this.spec.workingDir;
     const program = await findExecutable(argv[0] as string, env['PATH'] ?? '', directory);
-    if (program === undefined) {
-      return this.#cannotStart('RunContainerError', `exec: "${argv[0]}": executable file not found in $PATH of this host`);
-    }
+    const fault = await whyNotStartable(argv[0] as string, program, directory);
+    if (program === undefined || fault !== undefined) return this.#cannotStart('RunContainerError', fault ?? `exec: "${argv[0]}": not found`);
     if (this.#isStopping) return undefined;
     try {
       const logFile = await LogFile.create(logDirectory, this.#restartCount, { fileBytesMax: logBytesMax, clock });

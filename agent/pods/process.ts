@@ -3,7 +3,7 @@
 // (daemons). Called by container.ts and by exec; the reaper uses the same marks after a kill -9 of the agent.
 
 import { spawn, type ChildProcess } from 'node:child_process';
-import { access, constants, readdir, readFile } from 'node:fs/promises';
+import { access, constants, readdir, readFile, stat } from 'node:fs/promises';
 import { delimiter, isAbsolute, join, resolve as resolvePath } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import type { Clock } from '../../api/clock.ts';
@@ -83,9 +83,24 @@ export function whenGroupEmpty(running: RunningProcess, timeoutMs: number, clock
 export async function findExecutable(name: string, path: string, cwd: string): Promise<string | undefined> {
   const candidates = name.includes('/') ? [isAbsolute(name) ? name : resolvePath(cwd, name)] : path.split(delimiter).map((folder) => join(folder === '' ? '.' : folder, name));
   for (const candidate of candidates) {
-    try { await access(candidate, constants.X_OK); return candidate; } catch { /* the next one */ }
+    try {
+      await access(candidate, constants.X_OK);
+      if ((await stat(candidate)).isFile()) return candidate;
+    } catch { /* the next one */ }
   }
   return undefined;
+}
+
+/** What a person is told when the program or the directory it is to run in cannot be used; undefined when both can. */
+export async function whyNotStartable(name: string, program: string | undefined, directory: string): Promise<string | undefined> {
+  const found = await stat(directory).catch((error: NodeJS.ErrnoException) => error);
+  if (found instanceof Error) return `workingDir ${directory} ${found.code === 'ENOENT' ? 'does not exist on this host' : `cannot be used: ${found.code}`}`;
+  if (!found.isDirectory()) return `workingDir ${directory} is not a directory`;
+  if (program !== undefined) return undefined;
+  if (!name.includes('/')) return `exec: "${name}": executable file not found in $PATH of this host`;
+  const target = await stat(resolvePath(directory, name)).catch(() => undefined);
+  if (target === undefined) return `exec: "${name}": no such file on this host`;
+  return `exec: "${name}": permission denied: ${target.isDirectory() ? 'it is a directory' : 'the file is not executable (chmod +x)'}`;
 }
 
 /** Process ids whose initial environment holds `mark=value`. Linux only (empty elsewhere); reads all of /proc once. */
