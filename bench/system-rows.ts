@@ -3,9 +3,10 @@
 
 import { apiRow } from './scenarios/api.ts';
 import { convergeRow } from './scenarios/converge.ts';
+import { churnRow, kernelScaleRow } from './scenarios/kernel-scale.ts';
 import { startRow } from './scenarios/start.ts';
 
 export interface SystemContext { isQuick: boolean; isSmoke: boolean; say: (line: string) => void }
 export interface SystemRow { name: string; title: string; goal?: string; isHeavy: boolean; missing(): string | undefined; measure(context: SystemContext): Promise<Record<string, number | string>> }
 
-export const systemRows: SystemRow[] = [startRow, convergeRow, apiRow];
+export const systemRows: SystemRow[] = [startRow, convergeRow, apiRow, kernelScaleRow, churnRow];
