@@ -1,6 +1,6 @@
 // Named places where a test makes the process die or the disk fail: NETLOOM_FAIL=point:action:count, comma-separated.
 // Without the variable a fail point costs one comparison. Points: store.begin, store.commit, store.committed,
-// store.checkpoint, store.compact, store.restore. Actions: `kill` (SIGKILL to this process), `eio`, `full` (the disk's answer).
+// store.sync, store.synced, store.checkpoint, store.compact, store.restore. Actions: `kill` (SIGKILL to this process), `eio`, `full` (the disk's answer).
 // The count says at which passing it acts, once.
 
 import { NetloomError } from '../../api/errors.ts';

@@ -1,6 +1,6 @@
 // The embedded store: one process owns the state, so writes are checked against memory and made durable in groups. All
-// writes that arrive in one turn of the event loop share one journal commit (one fsync); each is its own transaction
-// with its own revision. Nothing is visible to readers or watchers before the commit.
+// writes that arrive while the disk syncs the group before share one journal commit (one fsync); each is its own
+// transaction with its own revision. Nothing is visible to readers or watchers before the sync.
 // The journal is ./sqlite/journal.ts, or nothing for --ephemeral.
 
 import type { Clock, TimerHandle } from '../../api/clock.ts';
@@ -15,7 +15,7 @@ import type { StoredObject } from './stored.ts';
 import { DurationWindow } from './durations.ts';
 import { makeBackup } from './sqlite/copies.ts';
 
-/** Where committed changes are kept. `write` returns once they are durable, or throws and has kept nothing. */
+/** Where committed changes are kept. `write` throws and has kept nothing, or has them durable once `sync` resolves. */
 export interface Journal {
   readonly kind: 'memory' | 'sqlite';
   readonly older: OlderHistory | undefined;
@@ -23,6 +23,8 @@ export interface Journal {
   readonly revision: number;
   load(onObject: (resource: string, stored: StoredObject) => void): void;
   write(events: readonly StoredChange[], revision: number): void;
+  /** Absent where `write` is all. No other `write` comes before it resolved. */
+  sync?: () => Promise<void>;
   /** Throws InsufficientStorage or StoreClosed when a write of this verb should not be tried now. */
   checkWritable(isDelete: boolean): void;
   /** Called in a later turn after a commit: housekeeping that must not delay the answer. */
@@ -58,7 +60,9 @@ export class LocalStorage implements Storage {
   readonly #durations: DurationWindow;
   #queue: Transaction[] = [];
   #isFlushScheduled = false;
+  #flushing: Promise<void> | undefined;
   #isClosed = false;
+  #closing: Promise<void> | undefined;
   #writeCount = 0;
   #batchSizeMax = 0;
   #writesSinceCompaction = 0;
@@ -107,20 +111,22 @@ export class LocalStorage implements Storage {
     }
     return new Promise((resolve, reject) => {
       this.#queue.push({ ops, resolve, reject });
-      if (this.#isFlushScheduled) return;
-      this.#isFlushScheduled = true;
-      setImmediate(() => this.#flush());
+      this.#scheduleFlush();
+    });
+  }
+
+  #scheduleFlush(): void {
+    if (this.#isFlushScheduled || this.#flushing !== undefined || this.#queue.length === 0) return;
+    this.#isFlushScheduled = true;
+    setImmediate(() => {
+      this.#isFlushScheduled = false;
+      if (this.#flushing === undefined) this.#flush();
     });
   }
 
   /** Commits one group: check each transaction, make all durable at once, show them, answer. */
   #flush(): void {
-    this.#isFlushScheduled = false;
     const group = this.#queue.splice(0, this.#limits.batchMax);
-    if (this.#queue.length > 0) {
-      this.#isFlushScheduled = true;
-      setImmediate(() => this.#flush());
-    }
     const overlay: Overlay = new Map();
     const events: StoredChange[] = [];
     const accepted: { transaction: Transaction; stored: Stored[] }[] = [];
@@ -139,27 +145,40 @@ export class LocalStorage implements Storage {
         refused.push({ transaction, error });
       }
     }
-    if (events.length > 0 && !this.#write(events, revision, group)) return;
-    this.#cacher.apply(events, revision);
-    for (const { transaction, stored } of accepted) transaction.resolve(stored);
-    for (const { transaction, error } of refused) transaction.reject(error);
-  }
-
-  #write(events: readonly StoredChange[], revision: number, group: readonly Transaction[]): boolean {
+    const finish = (): void => {
+      this.#cacher.apply(events, revision);
+      for (const { transaction, stored } of accepted) transaction.resolve(stored);
+      for (const { transaction, error } of refused) transaction.reject(error);
+      this.#scheduleFlush();
+    };
+    if (events.length === 0) { finish(); return; }
+    // Refusals may rest on a write of this very group that now never happened, so all hear of the disk.
+    const fail = (error: unknown): void => {
+      for (const transaction of group) transaction.reject(error);
+      this.#scheduleFlush();
+    };
     const startMs = this.#clock.monotonicMs();
     try {
       this.#journal.write(events, revision);
-    } catch (error) {
-      // Refusals may rest on a write of this very group that now never happened, so all hear of the disk.
-      for (const transaction of group) transaction.reject(error);
-      return false;
-    }
+    } catch (error) { fail(error); return; }
+    const sync = this.#journal.sync?.();
+    if (sync === undefined) { this.#count(events.length, startMs); finish(); return; }
+    this.#flushing = sync.then(() => {
+      this.#flushing = undefined;
+      this.#count(events.length, startMs);
+      finish();
+    }, (error: unknown) => {
+      this.#flushing = undefined;
+      fail(error);
+    });
+  }
+
+  #count(eventCount: number, startMs: number): void {
     this.#durations.add(this.#clock.monotonicMs() - startMs);
-    this.#writeCount += events.length;
-    this.#batchSizeMax = Math.max(this.#batchSizeMax, events.length);
-    this.#writesSinceCompaction += events.length;
+    this.#writeCount += eventCount;
+    this.#batchSizeMax = Math.max(this.#batchSizeMax, eventCount);
+    this.#writesSinceCompaction += eventCount;
     setImmediate(() => { if (!this.#isClosed) this.#keepHouse(); });
-    return true;
   }
 
   #keepHouse(): void {
@@ -231,14 +250,17 @@ export class LocalStorage implements Storage {
   backup(path: string): Promise<{ revision: number }> { return makeBackup(path, this); }
 
   /** Commits what is queued, ends all watches, lets go of the files. */
-  close(): Promise<void> {
-    if (this.#isClosed) return Promise.resolve();
-    while (this.#queue.length > 0) this.#flush();
+  close(): Promise<void> { return this.#closing ??= this.#close(); }
+
+  async #close(): Promise<void> {
     this.#isClosed = true;
     this.#housekeeper.cancel();
+    while (this.#flushing !== undefined || this.#queue.length > 0) {
+      if (this.#flushing === undefined) this.#flush();
+      await this.#flushing;
+    }
     this.#cacher.close();
     this.#journal.close();
-    return Promise.resolve();
   }
 }
 

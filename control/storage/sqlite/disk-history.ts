@@ -26,7 +26,7 @@ interface LogRow { id: number; rev: number; key: string; type: number; prior: nu
 interface KindRow { resource: string; floor: number; last: number; sum: number }
 /** History is complete above `floor`; `last` is its newest row, `openedLast` the newest when the store was opened. */
 interface KindEnds { floor: number; last: number; openedLast: number }
-export interface DiskCompaction { ageMs: number; countPerKind: number; countMax: number; isStopped: () => boolean }
+export interface DiskCompaction { ageMs: number; countPerKind: number; countMax: number; isStopped: () => boolean; beforeSlice: () => Promise<void> }
 
 /** History on disk, per kind. */
 export class DiskHistory implements OlderHistory {
@@ -186,6 +186,7 @@ export class DiskHistory implements OlderHistory {
     let removedCount = 0;
     for (const resource of [...this.#kinds.keys()]) {
       for (;;) {
+        await options.beforeSlice();
         if (options.isStopped()) return { removedCount };
         const removed = this.#removeSlice(resource, options);
         removedCount += removed;
@@ -193,7 +194,11 @@ export class DiskHistory implements OlderHistory {
         await nextTurn();
       }
     }
-    while (!options.isStopped() && this.#vacuumSlice()) await nextTurn();
+    await options.beforeSlice();
+    while (!options.isStopped() && this.#vacuumSlice()) {
+      await nextTurn();
+      await options.beforeSlice();
+    }
     return { removedCount };
   }
 

@@ -1,8 +1,11 @@
 // The embedded journal on node:sqlite: state and history in one file, WAL, synchronous=FULL. A group of transactions is
 // one BEGIN…COMMIT and so one fsync; the revision counter is written in the same commit and can never go back.
-// Called by ../local.ts. Trades: a commit blocks the event loop for one fsync (see stats().commitMsP99).
+// Called by ../local.ts. The event loop does not wait for the disk: SQLite writes the log without syncing it, `sync` does
+// that in libuv's thread pool, and nothing counts as written before it is done. At most one group is unsynced at a time,
+// so that a power cut tears at most the last transaction of the log, as with SQLite's own syncs (./wal-check.ts).
 
 import { randomUUID } from 'node:crypto';
+import { closeSync, fdatasync, openSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { StatementSync } from 'node:sqlite';
@@ -52,8 +55,13 @@ export class SqliteJournal implements Journal {
   readonly #log: Log;
   readonly #limits: StorageLimits;
   readonly #db: DatabaseSync;
+  /** The write-ahead log, opened a second time to sync it. SQLite's locks are on the other file, so closing it loses none. */
+  readonly #walFd: number;
   readonly #statements: Record<'begin' | 'commit' | 'insert' | 'update' | 'remove' | 'head', StatementSync>;
   #head: HeadRow;
+  /** True while SQLite itself syncs the log at every commit. */
+  #isSelfSyncing = true;
+  #syncing: Promise<void> | undefined;
   #uncheckpointedBytes = 0;
   #hasRolledBack = false;
   #freeBytes = Infinity;
@@ -71,6 +79,7 @@ export class SqliteJournal implements Journal {
       this.#head = this.#open();
       this.older = new DiskHistory(this.#db, this.#head, { clock: options.clock, log: options.log });
       this.#statements = prepareStatements(this.#db);
+      this.#walFd = openSync(`${file}-wal`, 'r+');
     } catch (error) {
       this.#db.close();
       throw error;
@@ -133,6 +142,7 @@ export class SqliteJournal implements Journal {
     try {
       failPoint('store.begin');
       if (this.#hasRolledBack) this.#resetWal();
+      this.#setSelfSyncing(false);
       this.#statements.begin.run();
       for (const event of events) this.#writeEvent(event, head);
       this.older.writeEnds();
@@ -147,6 +157,35 @@ export class SqliteJournal implements Journal {
       this.#rollback(error);
       throw writeError(error);
     }
+  }
+
+  /** Resolves when what `write` wrote is on the disk. An error ends all promises: the file holds more than anybody was told. */
+  sync(): Promise<void> {
+    this.#syncing = this.#syncWal().then(() => failPoint('store.synced')).catch((error: unknown) => {
+      this.#failure ??= writeError(error);
+      this.#log.error('store sync failed', { err: error });
+      throw this.#failure;
+    }).finally(() => { this.#syncing = undefined; });
+    return this.#syncing;
+  }
+
+  #syncWal(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      failPoint('store.sync');
+      fdatasync(this.#walFd, (error) => { if (error === null) resolve(); else reject(error); });
+    });
+  }
+
+  #setSelfSyncing(isSelfSyncing: boolean): void {
+    if (this.#isSelfSyncing === isSelfSyncing) return;
+    this.#db.exec(isSelfSyncing ? 'PRAGMA synchronous=FULL' : 'PRAGMA synchronous=NORMAL');
+    this.#isSelfSyncing = isSelfSyncing;
+  }
+
+  /** Before a transaction beside those of `write`: none of theirs may be unsynced, and it is synced at once itself. */
+  async #beforeOwnTransaction(): Promise<void> {
+    while (this.#syncing !== undefined) await this.#syncing.catch(() => undefined);
+    if (this.#db.isOpen) this.#setSelfSyncing(true);
   }
 
   #writeEvent(event: StoredChange, head: HeadRow): void {
@@ -227,6 +266,7 @@ export class SqliteJournal implements Journal {
     try {
       return await this.older.compact({
         ageMs: options.ageMs ?? historyAgeMs, countPerKind: options.countPerKind ?? historyCountMin, countMax: Math.max(options.countPerKind ?? 0, historyCountMax),
+        beforeSlice: () => this.#beforeOwnTransaction(),
         isStopped: () => this.#failure !== undefined || !this.#db.isOpen,
       });
     } catch (error) {
@@ -242,7 +282,9 @@ export class SqliteJournal implements Journal {
   }
 
   close(): void {
-    if (this.#db.isOpen) this.#db.close();
+    if (!this.#db.isOpen) return;
+    closeSync(this.#walFd);
+    this.#db.close();
   }
 }
 

@@ -7,7 +7,7 @@ import { sqliteDriver } from './drivers.ts';
 import { newLedger, runAndKill, verify } from './kill-loop.ts';
 
 const killCount = process.env['NETLOOM_SOAK'] === undefined ? 10 : 200;
-const points = ['store.commit', 'store.committed', 'store.begin', 'store.checkpoint', 'store.compact'];
+const points = ['store.commit', 'store.committed', 'store.begin', 'store.sync', 'store.synced', 'store.checkpoint', 'store.compact'];
 
 describe('embedded store', () => {
   test(`${killCount} kills with 20 writers lose nothing that was acknowledged`, { timeout: killCount * 4_000 }, async () => {

@@ -200,9 +200,9 @@ describe('full and failing disks', () => {
     expect(storage.list('services').items.map((item) => item.key)).toEqual(['shop/c', 'shop/s0', 'shop/s1', 'shop/s2']);
   });
 
-  test('after a failed fsync nothing is acknowledged any more, reads and watches go on', async () => {
+  test.each(['store.commit', 'store.sync'])('after a failed fsync (%s) nothing is acknowledged any more, reads and watches go on', async (point) => {
     await fill(3);
-    armFailPoints('store.commit:eio:1');
+    armFailPoints(`${point}:eio:1`);
     await expect(storage.create('services', 'shop/b', object('b'))).rejects.toMatchObject({ code: 'StoreClosed' });
     await expect(storage.create('services', 'shop/c', object('c'))).rejects.toMatchObject({ code: 'StoreClosed' });
     expect(storage.stats()).toMatchObject({ isWritable: false });
@@ -210,7 +210,21 @@ describe('full and failing disks', () => {
     const seen = record(storage, 'services', 0);
     await until(() => seen.events.length === 3);
     await reopen();
-    expect((await storage.create('services', 'shop/c', object('c'))).revision).toBe(4);
+    // What was in the log when the sync failed may be there after a restart; nobody was told of it.
+    expect((await storage.create('services', 'shop/c', object('c'))).revision).toBe(storage.list('services').items.length);
+  });
+
+  test('writes that come while the disk syncs share the next group; close waits for both', async () => {
+    const answers = [storage.create('services', 'shop/a', object('a'))];
+    await new Promise((resolve) => { setImmediate(resolve); });
+    expect(storage.get('services', 'shop/a')).toBeUndefined();
+    for (let index = 0; index < 10; index++) answers.push(storage.create('services', `shop/s${index}`, object(`s${index}`)));
+    const closed = storage.close();
+    expect((await Promise.all(answers)).map((stored) => stored.revision)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    await closed;
+    expect(storage.stats()).toMatchObject({ commitCount: 2 });
+    await reopen();
+    expect(storage.list('services').items).toHaveLength(11);
   });
 
   test.skipIf(!isRoot).each([0, 1 << 20])('a really full file system: writes fail, reads go on, writes resume when space returns (reserve %i bytes)', async (freeBytesMin) => {
