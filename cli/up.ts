@@ -177,7 +177,7 @@ function prepareDataDir(settings: Settings): void {
 /** Adds who holds the port to "port in use" errors. */
 function withHolder(error: unknown): unknown {
   if (!(error instanceof NetloomError) || error.code !== 'PortInUse') return error;
-  const port = Number(error.context['port'] ?? /(?:port |:)(\d{2,5})(?![\d.:\]])/.exec(error.message)?.[1] ?? 0);
+  const port = Number(error.context['port'] ?? /(?:port |:)(\d{2,5})(?![\d.\]]|:[\da-f:])/.exec(error.message)?.[1] ?? 0);
   const holder = port === 0 ? undefined : portHolder(port);
   return holder === undefined ? error : new NetloomError('PortInUse', `${error.message}, held by ${holder}`, { source: 'config', cause: error, ...(error.hint === undefined ? {} : { hint: error.hint }) });
 }
