@@ -3,10 +3,12 @@
 
 import { apiRow } from './scenarios/api.ts';
 import { convergeRow } from './scenarios/converge.ts';
+import { idleRow } from './scenarios/idle.ts';
 import { churnRow, kernelScaleRow } from './scenarios/kernel-scale.ts';
+import { routesRow } from './scenarios/routes.ts';
 import { startRow } from './scenarios/start.ts';
 
 export interface SystemContext { isQuick: boolean; isSmoke: boolean; say: (line: string) => void }
 export interface SystemRow { name: string; title: string; goal?: string; isHeavy: boolean; missing(): string | undefined; measure(context: SystemContext): Promise<Record<string, number | string>> }
 
-export const systemRows: SystemRow[] = [startRow, convergeRow, apiRow, kernelScaleRow, churnRow];
+export const systemRows: SystemRow[] = [startRow, convergeRow, apiRow, kernelScaleRow, churnRow, idleRow, routesRow];
