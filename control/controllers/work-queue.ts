@@ -87,11 +87,14 @@ export class WorkQueue {
     this.#timers.delete(key);
   }
 
-  /** Marks of one turn of the event loop are collected, so that a burst of events is one run. */
+  /**
+   * Marks of one turn of the event loop are collected, so that a burst of events is one run. Always a new turn: a key
+   * that marks itself again for ever must not keep the server from its sockets.
+   */
   #schedule(): void {
     if (this.#isScheduled || !this.#isStarted || this.#isStopped) return;
     this.#isScheduled = true;
-    queueMicrotask(() => { this.#isScheduled = false; this.#fill(); });
+    setImmediate(() => { this.#isScheduled = false; this.#fill(); });
   }
 
   #fill(): void {

@@ -90,3 +90,18 @@ test('after stop nothing runs and no timer is left', async () => {
   await clock.advance(100);
   expect([runs, clock.timerCount]).toEqual([0, 0]);
 });
+
+test('a key that marks itself again without end leaves the event loop its turns', async () => {
+  let runs = 0;
+  const { queue } = make(() => { runs += 1; queue.add('a'); });
+  queue.start();
+  queue.add('a');
+  const turns: number[] = [];
+  for (let turn = 0; turn < 20; turn++) {
+    await new Promise((resolve) => { setImmediate(resolve); });
+    turns.push(runs);
+  }
+  queue.stop();
+  expect(runs).toBeGreaterThan(5);
+  expect(Math.max(...turns.map((count, index) => count - (turns[index - 1] ?? 0)))).toBeLessThanOrEqual(2);
+});
