@@ -1,6 +1,6 @@
 // The agent's metrics, read at scrape time from the running state.
 
-import { Gauge, type Registry } from 'prom-client';
+import { Gauge, type Registry } from '../api/prom-metrics.ts';
 import type { PodRunner } from './pods/pod-runner.ts';
 
 export interface AgentMetricsSource { pods: () => Iterable<PodRunner>; leaseAgeSeconds: () => number }

@@ -3,8 +3,8 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { collectDefaultMetrics, Registry } from 'prom-client';
 import { NetloomError } from '../api/errors.ts';
+import { Registry } from '../api/prom-metrics.ts';
 
 export interface Health { ok: boolean; detail?: string | undefined }
 export interface AdminOptions {
@@ -20,10 +20,10 @@ export class AdminServer {
   readonly registry: Registry = new Registry();
   readonly #options: AdminOptions;
   #server: Server | undefined;
+  #hasDefaults = false;
 
   constructor(options: AdminOptions) {
     this.#options = options;
-    collectDefaultMetrics({ register: this.registry });
   }
 
   get port(): number { return (this.#server?.address() as AddressInfo | null)?.port ?? 0; }
@@ -57,13 +57,22 @@ export class AdminServer {
     response.setHeader('x-content-type-options', 'nosniff');
     if (request.method !== 'GET' && request.method !== 'HEAD') { response.writeHead(405, { allow: 'GET' }).end(); return; }
     if (!isLoopbackHost(request.headers.host)) { response.writeHead(403).end('the admin port answers only to loopback names\n'); return; }
-    if (url.pathname === '/metrics') text(response, 200, await this.registry.metrics(), this.registry.contentType);
+    if (url.pathname === '/metrics') text(response, 200, await this.#scrape(), this.registry.contentType);
     else if (url.pathname === '/livez') text(response, 200, 'ok');
     else if (url.pathname === '/healthz' || url.pathname === '/readyz') this.#health(url, response);
     else if (url.pathname === '/proxyMode') text(response, 200, this.#options.proxyMode());
     else if (url.pathname === '/status') json(response, this.#options.status());
     else if (url.pathname.startsWith('/explain/') && this.#options.explain !== undefined) json(response, await this.#options.explain(url.pathname.slice(9), url.searchParams));
     else text(response, 404, 'not found\n');
+  }
+
+  /** The metrics of the process itself are set up at the first scrape: most processes never see one. */
+  async #scrape(): Promise<string> {
+    if (!this.#hasDefaults) {
+      this.#hasDefaults = true;
+      (await import('prom-client')).collectDefaultMetrics({ register: this.registry });
+    }
+    return this.registry.metrics();
   }
 
   #health(url: URL, response: ServerResponse): void {

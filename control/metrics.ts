@@ -1,7 +1,7 @@
 // The control plane's metrics: requests, limits, watches, the store. Names follow kube-apiserver's after our prefix.
 // Numbers are kept by the parts themselves and read when they are scraped.
 
-import { Counter, Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from '../api/prom-metrics.ts';
 import type { ApiServer } from './server/api-server.ts';
 import type { Audit } from './server/audit.ts';
 import type { Listener } from './server/http/listener.ts';

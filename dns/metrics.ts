@@ -2,7 +2,7 @@
 // they are collected. Names keep CoreDNS's meaning behind the netloom_dns_ prefix, so that dashboards carry over.
 // Called by dns/server.ts.
 
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Registry } from '../api/prom-metrics.ts';
 import { cells, countedRcodes, countedTypes, durationBuckets, durationStart, families, protocols, readHistogram, sides, sizeBuckets } from './counters.ts';
 import type { DnsStatus } from './server.ts';
 

@@ -1,7 +1,7 @@
 // Metrics of the Ingress controller, collected when somebody asks: counters come out of the workers' shared memory, labels
 // from the objects that exist now, so label sets go away with their objects and their number is bounded.
 
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Registry } from '../api/prom-metrics.ts';
 import { column, durationBuckets, limitNames, rowOffset, total } from './counters.ts';
 
 export interface MetricSource {

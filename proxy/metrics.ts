@@ -2,7 +2,7 @@
 // Called by proxier; prom-client's door in this folder. Label values: ip_family, traffic_policy, protocol family only.
 // Source: kubernetes pkg/proxy/metrics.
 
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Registry } from '../api/prom-metrics.ts';
 
 /** The registry that metrics are added to, for callers that may not import prom-client. */
 export type MetricsRegistry = Registry;

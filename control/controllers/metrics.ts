@@ -1,7 +1,7 @@
 // Metrics of the controllers and of address allocation. Queue names after client-go's workqueue metrics, allocator names
 // after kube-apiserver's. Read when scraped; there are none of a controller on a server that does not lead.
 
-import { Counter, Gauge, type Registry } from 'prom-client';
+import { Counter, Gauge, type Registry } from '../../api/prom-metrics.ts';
 import type { ServiceAllocator } from '../admission/service-allocation.ts';
 import type { RunningControllers } from './manager.ts';
 

@@ -3,7 +3,7 @@
 // its own decoder, which one packet can stall, before anybody can look at the size. Sizes are checked before decoding on
 // both methods; streams, sessions and time are bounded. Called by dns/worker.ts.
 
-import { createSecureServer, type Http2SecureServer, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from 'node:http2';
+import type { Http2SecureServer, Http2ServerRequest, Http2ServerResponse, ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Clock, TimerHandle } from '../../api/clock.ts';
 import { cells } from '../counters.ts';
@@ -52,7 +52,7 @@ export class DohListener {
     this.#engine = engine;
     this.#clock = clock;
     this.#isShared = isShared;
-    this.#server = createSecureServer({
+    this.#server = process.getBuiltinModule('node:http2').createSecureServer({
       cert: tls.certPem, key: tls.keyPem, minVersion: 'TLSv1.2', allowHTTP1: true, maxSessionMemory: 2, handshakeTimeout: 5_000,
       settings: { maxConcurrentStreams: dohLimits.streamsPerSessionMax, maxHeaderListSize: 16_384 },
     }, (request, response) => this.#serve(request, response));

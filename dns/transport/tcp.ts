@@ -4,7 +4,6 @@
 // Called by dns/worker.ts; hands each frame to dns/engine/engine.ts.
 
 import { createServer, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
 import type { Clock, TimerHandle } from '../../api/clock.ts';
 import { cells } from '../counters.ts';
 import type { Engine, Origin, Transport } from '../engine/engine.ts';
@@ -50,7 +49,7 @@ export class TcpListener {
     const accept = (socket: Socket): void => this.#accept(socket);
     this.#server = options.tls === undefined
       ? createServer({ allowHalfOpen: true, noDelay: true }, accept)
-      : createTlsServer({ cert: options.tls.certPem, key: options.tls.keyPem, minVersion: 'TLSv1.2', ALPNProtocols: ['dot'], allowHalfOpen: true, handshakeTimeout: 5_000 }, accept);
+      : process.getBuiltinModule('node:tls').createServer({ cert: options.tls.certPem, key: options.tls.keyPem, minVersion: 'TLSv1.2', ALPNProtocols: ['dot'], allowHalfOpen: true, handshakeTimeout: 5_000 }, accept);
     this.#server.on('tlsClientError', () => { this.rejectedCount += 1; });
   }
 

@@ -2,13 +2,14 @@
 // the plain port), one Exchange per stream. Limits against rapid reset, header floods and idle sessions; GOAWAY on drain
 // lets open streams finish (rules 115–117, P-15). Called by engine.ts.
 
-import http2 from 'node:http2';
+import type http2 from 'node:http2';
 import type net from 'node:net';
 import { Deadline } from './deadlines.ts';
 import type { HttpEngine, PeerInfo } from './engine.ts';
 import { Exchange, type Downstream, type Upstream } from './exchange.ts';
 import { bodyLength, bodyNone, bodyUnknown } from './message/framing.ts';
 import { linesToHeaders, requestToText, responseToHeaders } from './message/h2-text.ts';
+import { http2Module } from './lazy-http2.ts';
 import { headComplete, parseRequestHead, RequestHead } from './message/request-head.ts';
 import { runTunnel } from './tunnel.ts';
 
@@ -23,7 +24,7 @@ const sessionOptions: http2.ServerOptions & { streamResetBurst?: number; streamR
 
 /** Serves one socket with HTTP/2 until it closes. Returns the session's drain function. */
 export function serveH2(engine: HttpEngine, socket: net.Socket, peer: PeerInfo): { drain(): void; closeIdle(): void; close(): void } {
-  const session = http2.performServerHandshake(socket, sessionOptions as http2.ServerOptions);
+  const session = http2Module().performServerHandshake(socket, sessionOptions as http2.ServerOptions);
   let openCount = 0;
   let requestCount = 0;
   const deadline = new Deadline({ onDeadline: () => { if (openCount === 0) session.close(); } });
@@ -40,7 +41,7 @@ export function serveH2(engine: HttpEngine, socket: net.Socket, peer: PeerInfo):
       if (openCount === 0) engine.deadlines.start(deadline, engine.timeouts.keepAliveMs, engine.nowMs());
     });
     if (requestCount === engine.requestsPerConnectionMax || engine.isDraining) session.close();
-    new DownstreamH2(engine, stream, peer).begin(raw, (flags & http2.constants.NGHTTP2_FLAG_END_STREAM) !== 0);
+    new DownstreamH2(engine, stream, peer).begin(raw, (flags & http2Module().constants.NGHTTP2_FLAG_END_STREAM) !== 0);
   }) as never);
   // close() sends GOAWAY and ends the session once its streams have finished.
   return { drain: () => session.close(), closeIdle: () => { if (openCount === 0) session.destroy(); }, close: () => session.destroy() };
@@ -73,7 +74,7 @@ class DownstreamH2 implements Downstream {
     const exchange = this.#exchange;
     const isConnect = raw.includes(':protocol');
     const text = requestToText(raw);
-    if (text === undefined) { stream.close(http2.constants.NGHTTP2_PROTOCOL_ERROR); return; }
+    if (text === undefined) { stream.close(http2Module().constants.NGHTTP2_PROTOCOL_ERROR); return; }
     const bytes = Buffer.from(text, 'latin1');
     exchange.head = new RequestHead();
     const result = parseRequestHead(bytes, 0, bytes.length, exchange.head, engine.headLimits, exchange.peer.isTrusted);
@@ -128,7 +129,7 @@ class DownstreamH2 implements Downstream {
     this.#waitsForTrailers = !isEmpty && kind === bodyUnknown;
     try {
       stream.respond(responseToHeaders(text), { endStream: isEmpty, waitForTrailers: this.#waitsForTrailers });
-    } catch { stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR); return; }
+    } catch { stream.close(http2Module().constants.NGHTTP2_INTERNAL_ERROR); return; }
     if (this.#waitsForTrailers) stream.on('wantTrailers', () => this.#sendTrailers());
     stream.on('drain', () => { this.#engine.deadlines.stop(this.#deadline); this.#exchange.upstream?.resume(); });
     if (isEmpty) { this.#isEnded = true; return; }
@@ -153,10 +154,10 @@ class DownstreamH2 implements Downstream {
     if (!this.#isEnded && !this.#stream.destroyed) this.#stream.end();
     this.#isEnded = true;
     // An early final answer: the rest of the upload is not wanted (RFC 9113 §8.1).
-    if (!this.#isRequestWhole) this.#stream.on('finish', () => { if (!this.#isRequestWhole) this.#stream.close(http2.constants.NGHTTP2_NO_ERROR); });
+    if (!this.#isRequestWhole) this.#stream.on('finish', () => { if (!this.#isRequestWhole) this.#stream.close(http2Module().constants.NGHTTP2_NO_ERROR); });
   }
 
-  abort(): void { if (!this.#stream.destroyed) this.#stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR); }
+  abort(): void { if (!this.#stream.destroyed) this.#stream.close(http2Module().constants.NGHTTP2_INTERNAL_ERROR); }
 
   startTunnel(_text: string, upstream: Upstream, early: Buffer): void {
     this.#isTunnel = true;

@@ -1,13 +1,14 @@
 // HTTP/2 towards endpoints (appProtocol h2c, grpc, or TLS with h2): one session per endpoint and worker, more when the
 // peer's stream limit is reached, one stream per exchange; trailers and streaming both ways. Called by engine.ts.
 
-import http2 from 'node:http2';
+import type http2 from 'node:http2';
 import { Deadline } from './deadlines.ts';
 import type { Endpoint } from './endpoints.ts';
 import type { HttpEngine } from './engine.ts';
 import type { Exchange, Upstream } from './exchange.ts';
 import { bodyLength, bodyNone, bodyUnknown, type FailureKind } from './message/framing.ts';
 import { headersToLines, linesToHeaders, requestToHeaders } from './message/h2-text.ts';
+import { http2Module } from './lazy-http2.ts';
 import { ResponseHead } from './message/response-head.ts';
 
 /** The session of one endpoint and what still uses it. */
@@ -21,7 +22,7 @@ class Session {
   constructor(engine: HttpEngine, endpoint: Endpoint, onGone: () => void) {
     const { protocol, tls } = endpoint.backend;
     engine.upstreamOpened();
-    this.client = http2.connect(`${protocol === 'h2' ? 'https' : 'http'}://${endpoint.name}`, {
+    this.client = http2Module().connect(`${protocol === 'h2' ? 'https' : 'http'}://${endpoint.name}`, {
       settings: { enablePush: false, initialWindowSize: 262_144 },
       ...(protocol === 'h2' ? {
         rejectUnauthorized: tls?.mayVerify ?? true, ALPNProtocols: ['h2'], ...(tls?.serverName === undefined ? {} : { servername: tls.serverName }), ...(tls?.caPem === undefined ? {} : { ca: tls.caPem }),
@@ -117,7 +118,7 @@ class UpstreamH2 implements Upstream {
   cancel(): void { this.#exchange = undefined; this.close(); }
   close(): void {
     this.#engine.deadlines.stop(this.#deadline);
-    if (!this.#stream.destroyed) this.#stream.close(http2.constants.NGHTTP2_CANCEL);
+    if (!this.#stream.destroyed) this.#stream.close(http2Module().constants.NGHTTP2_CANCEL);
   }
 
   #onInterim(raw: readonly string[]): void {
@@ -136,7 +137,7 @@ class UpstreamH2 implements Upstream {
     head.hasDate = /^date:/im.test(lines);
     this.#hasHead = true;
     this.#session.hasServed = true;
-    const isLast = (flags & http2.constants.NGHTTP2_FLAG_END_STREAM) !== 0;
+    const isLast = (flags & http2Module().constants.NGHTTP2_FLAG_END_STREAM) !== 0;
     const hasLength = /^content-length:/im.test(lines);
     const isBodiless = head.status === 204 || head.status === 304 || exchange.head.text.startsWith('HEAD ');
     this.#restartStream();
@@ -158,7 +159,7 @@ class UpstreamH2 implements Upstream {
     this.#exchange = undefined;
     exchange.upstream = undefined;
     this.#engine.deadlines.stop(this.#deadline);
-    if (!exchange.isRequestWhole) this.#stream.close(http2.constants.NGHTTP2_NO_ERROR);
+    if (!exchange.isRequestWhole) this.#stream.close(http2Module().constants.NGHTTP2_NO_ERROR);
     exchange.onEnd(this.#trailers);
   }
 
@@ -167,8 +168,8 @@ class UpstreamH2 implements Upstream {
     this.#engine.deadlines.stop(this.#deadline);
     if (this.#exchange === undefined || this.#hasEnded) return;
     const code = this.#stream.rstCode;
-    if (!this.#session.isConnected || code === http2.constants.NGHTTP2_REFUSED_STREAM) this.#fail('connect');
-    else this.#fail(this.#isTimedOut ? 'timeout' : this.#hasHead ? 'truncated' : code === http2.constants.NGHTTP2_NO_ERROR ? 'reset' : 'invalid');
+    if (!this.#session.isConnected || code === http2Module().constants.NGHTTP2_REFUSED_STREAM) this.#fail('connect');
+    else this.#fail(this.#isTimedOut ? 'timeout' : this.#hasHead ? 'truncated' : code === http2Module().constants.NGHTTP2_NO_ERROR ? 'reset' : 'invalid');
   }
 
   #fail(kind: FailureKind): void {

@@ -1,6 +1,6 @@
 // Metrics of the userspace engine, summed over its threads at scrape time.
 
-import { Counter, Gauge, type Registry } from 'prom-client';
+import { Counter, Gauge, type Registry } from '../../api/prom-metrics.ts';
 import type { UserspaceBackend } from './backend.ts';
 import type { Column } from './counters.ts';
 
