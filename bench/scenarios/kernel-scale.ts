@@ -7,7 +7,7 @@ import { missingKernel, runProgram } from '../lib/namespace.ts';
 import type { SystemContext, SystemRow } from '../system-rows.ts';
 import { endpointIP } from './programs/kernel-bed.ts';
 
-interface Point { size: number; fullSyncMs: number; elements: number; service: number; direct: number; changeP50: number; changeP99: number }
+interface Point { size: number; fullSyncMs: number; elements: number; bare: number; service: number; direct: number; changeP50: number; changeP99: number }
 interface ChainPoint { size: number; loadMs: number; service: number; direct: number; changeP50: number }
 
 export const kernelScaleRow: SystemRow = {
@@ -23,18 +23,22 @@ export const kernelScaleRow: SystemRow = {
       const name = point.size.toLocaleString('en');
       values[`${name}: full sync ms`] = point.fullSyncMs.toFixed(0);
       values[`${name}: one change p50 / p99 ms`] = `${point.changeP50.toFixed(2)} / ${point.changeP99.toFixed(2)}`;
-      values[`${name}: new connections/s, of direct`] = `${point.service.toFixed(0)}, ${((point.service / point.direct) * 100).toFixed(0)} %`;
+      values[`${name}: new connections/s`] = shares(point.service, { direct: point.direct, 'no rules at all': point.bare });
     }
     const chains = await runProgram<ChainPoint[]>('chains-probe.ts', { addresses: [endpointIP], timeoutMs: 180_000, input: { ...input, changeCount: Math.min(10, input.changeCount), sizes: isSmoke ? [20] : isQuick ? [1_000] : [1_000, 4_000] } });
     for (const point of chains) {
       const name = `chain per Service and endpoint, ${point.size.toLocaleString('en')}`;
       values[`${name}: load ms`] = point.loadMs.toFixed(0);
       values[`${name}: one change by nft p50 ms`] = point.changeP50.toFixed(1);
-      values[`${name}: new connections/s, of direct`] = `${point.service.toFixed(0)}, ${((point.service / point.direct) * 100).toFixed(0)} %`;
+      values[`${name}: new connections/s`] = shares(point.service, { direct: point.direct });
     }
     return values;
   },
 };
+
+function shares(rate: number, others: Record<string, number>): string {
+  return [rate.toFixed(0), ...Object.entries(others).map(([name, other]) => `${((rate / other) * 100).toFixed(0)} % of ${name}`)].join(', ');
+}
 
 interface Churn { atRate: number; settleMs: number; flatOut: number; differences: number; failures: number; connectionsPerSecond: number }
 

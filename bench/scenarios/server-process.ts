@@ -10,13 +10,13 @@ import { makeFolder, removeFolder, stopChild } from '../lib/contender.ts';
 export interface ServerReady { pid: number; kubeconfig: string; api: { port: number }; http?: { port: number }; dns?: { address: string; port: number }; admin: { port: number }; readySeconds: number }
 export interface ServerProcess { client: ApiClient; ready: ServerReady; dataDir: string; rssMb(): number; stop(isKeepingData?: boolean): Promise<void>; newClient(): ApiClient }
 
-export interface ServerProcessOptions { command: 'up' | 'server'; flags?: readonly string[]; dataDir?: string; namespace?: string; nodeFlags?: readonly string[] }
+export interface ServerProcessOptions { command: 'up' | 'server' | 'node'; flags?: readonly string[]; dataDir?: string; namespace?: string; nodeFlags?: readonly string[] }
 
 /** Resolves when the ready file is there. All ports are free ones. */
 export async function startServer(options: ServerProcessOptions): Promise<ServerProcess> {
   const dataDir = options.dataDir ?? makeFolder();
   const readyFile = join(dataDir, 'ready.json');
-  const ports = options.command === 'server' ? ['--api-port', '0', '--admin-port', '0'] : ['--api-port', '0', '--admin-port', '0', '--http-port', '0', '--https-port', '0', '--dns-port', '0'];
+  const ports = [...(options.command === 'node' ? [] : ['--api-port', '0']), '--admin-port', '0', ...(options.command === 'server' ? [] : ['--http-port', '0', '--https-port', '0', '--dns-port', '0'])];
   const command = [process.execPath, ...(options.nodeFlags ?? []), join(import.meta.dirname, '../../bin/netloom.js'), options.command, '--data-dir', dataDir, '--ready-file', readyFile, ...ports, ...(options.flags ?? [])];
   const [file = '', ...args] = options.namespace === undefined ? command : ['ip', 'netns', 'exec', options.namespace, ...command];
   let output = '';

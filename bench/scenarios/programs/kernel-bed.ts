@@ -15,7 +15,6 @@ import { makeSlice, serviceAddress, type World } from '../../lib/world.ts';
 
 /** The only endpoint that answers; it stands behind Service 0. */
 export const endpointIP = '10.244.250.2';
-/** The measured Service is the last one: it must not matter where it stands. */
 export interface Backend { port: number; stop(): Promise<void> }
 
 /** Client, server and their kernel work share one core: connections per second is then what one connection costs. */
@@ -43,17 +42,22 @@ export async function connectionRate(host: string, port: number, durationMs: num
   return result.perSecond;
 }
 
-/** Connections per second through Service `index` over those directly to its endpoint, alternating; the medians. */
-export async function compareWithDirect(index: number, port: number, durationMs: number, rounds: number): Promise<{ service: number; direct: number }> {
-  const rates = { service: [] as number[], direct: [] as number[] };
-  await connectionRate(serviceAddress(index), 80, durationMs);
+/** Several measurements of connections per second; their median. Alternate over turns of the same list. */
+export async function medianRates(places: readonly { host: string; port: number }[], durationMs: number, rounds: number): Promise<number[]> {
+  const rates = places.map(() => [] as number[]);
+  const first = places[0];
+  if (first !== undefined) await connectionRate(first.host, first.port, durationMs);
+  const turns = [...places.entries()];
   for (let round = 0; round < rounds; round++) {
-    for (const place of round % 2 === 0 ? ['direct', 'service'] as const : ['service', 'direct'] as const) {
-      rates[place].push(place === 'direct' ? await connectionRate(endpointIP, port, durationMs) : await connectionRate(serviceAddress(index), 80, durationMs));
-    }
+    for (const [index, { host, port }] of round % 2 === 0 ? turns : [...turns].reverse()) rates[index]?.push(await connectionRate(host, port, durationMs));
   }
-  const middle = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? 0;
-  return { service: middle(rates.service), direct: middle(rates.direct) };
+  return rates.map((values) => percentile(values, 0.5));
+}
+
+/** Connections per second through Service `index` and, beside it in turns, past the rules to its endpoint. */
+export async function compareWithDirect(index: number, port: number, durationMs: number, rounds: number): Promise<{ service: number; direct: number }> {
+  const [service = 0, direct = 0] = await medianRates([{ host: serviceAddress(index), port: 80 }, { host: endpointIP, port }], durationMs, rounds);
+  return { service, direct };
 }
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms); });

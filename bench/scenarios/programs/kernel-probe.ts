@@ -4,7 +4,7 @@
 // argv = { sizes, changeCount, connectMs, rounds, core }.
 
 import { endpointAddress, makeSlice, World } from '../../lib/world.ts';
-import { compareWithDirect, makeProxier, percentile, serveWith, sleep, startBackend } from './kernel-bed.ts';
+import { compareWithDirect, endpointIP, makeProxier, medianRates, percentile, serveWith, sleep, startBackend } from './kernel-bed.ts';
 
 const input = JSON.parse(process.argv[2] ?? '{}') as { sizes: number[]; changeCount: number; connectMs: number; rounds: number; core: number };
 const backend = await startBackend(input.core);
@@ -16,6 +16,8 @@ process.exit(0);
 async function measure(size: number): Promise<object> {
   const world = new World(size);
   serveWith(world, size - 1, backend.port);
+  // No rule and no connection tracking yet: what a connection costs without any proxy.
+  const [bare = 0] = await medianRates([{ host: endpointIP, port: backend.port }], input.connectMs, input.rounds);
   const proxier = makeProxier(world);
   const started = performance.now();
   await proxier.start();
@@ -25,7 +27,7 @@ async function measure(size: number): Promise<object> {
     const rates = await compareWithDirect(size - 1, backend.port, input.connectMs, input.rounds);
     const changes = await change(world, proxier, size);
     await mustEqual(proxier, 'after the changes');
-    return { size, fullSyncMs, elements: proxier.elementCount, ...rates, changeP50: percentile(changes, 0.5), changeP99: percentile(changes, 0.99) };
+    return { size, fullSyncMs, elements: proxier.elementCount, bare, ...rates, changeP50: percentile(changes, 0.5), changeP99: percentile(changes, 0.99) };
   } finally { await proxier.stop({ isCleanup: true, drainMs: 0 }); }
 }
 
