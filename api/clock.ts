@@ -35,9 +35,18 @@ export function sleep(clock: Clock, delayMs: number): Promise<void> {
   return new Promise((resolve) => { clock.after(delayMs, resolve, true); });
 }
 
+// Every write is stamped with the current second, and many fall into the same one.
+let lastSecond = Number.NaN;
+let lastSecondText = '';
+
 /** RFC 3339 with whole seconds, as metav1.Time is written. */
 export function formatTime(ms: number): string {
-  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
+  const second = Math.floor(ms / 1000);
+  if (second !== lastSecond) {
+    lastSecondText = `${new Date(second * 1000).toISOString().slice(0, 19)}Z`;
+    lastSecond = second;
+  }
+  return lastSecondText;
 }
 
 /** RFC 3339 with microseconds, as metav1.MicroTime is written (Lease, events.k8s.io). */

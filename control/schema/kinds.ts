@@ -48,12 +48,21 @@ const rows: Readonly<Record<string, readonly string[]>> = {
   'meta/v1': ['Status statuses S', 'DeleteOptions deleteoptions S'],
 };
 
+const read = new Map<string, readonly KindRow[]>();
+
 /** The kinds of a package, in discovery order; empty for an unknown package. */
-export function kindsOf(packageName: string): KindRow[] {
-  return (rows[packageName] ?? []).map((row) => {
-    const [kind = '', plural = '', scope = '', ...sub] = row.split(' ');
-    return { kind, plural, isNamespaced: scope === 'N' || kind === 'LocalSubjectAccessReview', sub, isCreateOnly: scope === 'R' || scope === 'S' };
-  });
+export function kindsOf(packageName: string): readonly KindRow[] {
+  let kinds = read.get(packageName);
+  if (kinds === undefined) {
+    kinds = (rows[packageName] ?? []).map(readRow);
+    if (kinds.length > 0) read.set(packageName, kinds);
+  }
+  return kinds;
+}
+
+function readRow(row: string): KindRow {
+  const [kind = '', plural = '', scope = '', ...sub] = row.split(' ');
+  return { kind, plural, isNamespaced: scope === 'N' || kind === 'LocalSubjectAccessReview', sub, isCreateOnly: scope === 'R' || scope === 'S' };
 }
 
 /** True where the kind has no collection of its own (Scale, Eviction, Binding, …). */

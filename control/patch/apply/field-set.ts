@@ -91,18 +91,6 @@ export function memberPaths(node: FieldNode, prefix: readonly string[] = []): st
   return out;
 }
 
-/** Removes everything at and below a path of field names. */
-export function withoutPath(node: FieldNode, path: readonly string[]): FieldNode {
-  const [first, ...rest] = path;
-  if (first === undefined) return newSet();
-  const child = node.children.get(`f:${first}`);
-  if (child === undefined) return node;
-  const out: FieldNode = { isMember: node.isMember, children: new Map(node.children) };
-  const less = rest.length === 0 ? newSet() : withoutPath(child, rest);
-  if (isEmptySet(less)) out.children.delete(`f:${first}`); else out.children.set(`f:${first}`, less);
-  return out;
-}
-
 /** The fieldsV1 object. Steps are sorted, so that equal sets give equal JSON. */
 export function toFieldsV1(node: FieldNode): Record<string, unknown> {
   const out: Record<string, unknown> = {};

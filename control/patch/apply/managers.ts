@@ -10,7 +10,7 @@ import type { KubeObject, ManagedFieldsEntry, StatusCause } from '../../../api/t
 import type { Schema } from '../../schema/schema.ts';
 import { equalJson } from '../../schema/schema.ts';
 import type { FieldNode } from './field-set.ts';
-import { compactSet, differenceSets, equalSets, fromFieldsV1, intersectSets, isEmptySet, memberPaths, newSet, pathText, toFieldsV1, unionSets, withoutPath } from './field-set.ts';
+import { compactSet, differenceSets, equalSets, fromFieldsV1, intersectSets, isEmptySet, memberPaths, newSet, pathText, toFieldsV1, unionSets } from './field-set.ts';
 import type { Comparison } from './walk.ts';
 import { compareValues, fieldsOf, mergeApplied, removeFields } from './walk.ts';
 
@@ -35,8 +35,9 @@ interface Common {
 export interface ApplyOptions extends Common { readonly live: KubeObject | undefined; readonly applied: KubeObject; readonly force: boolean }
 export interface UpdateOptions extends Common { readonly live: KubeObject | undefined; readonly updated: KubeObject }
 
-const neverOwned = ['apiVersion', 'kind'];
-const neverOwnedMeta = ['name', 'namespace', 'creationTimestamp', 'selfLink', 'uid', 'generation', 'managedFields', 'resourceVersion'];
+/** Steps of fields that nobody owns, at the top and in metadata. */
+const neverOwned: ReadonlySet<string> = new Set(['f:apiVersion', 'f:kind']);
+const neverOwnedMeta: ReadonlySet<string> = new Set(['name', 'namespace', 'creationTimestamp', 'selfLink', 'uid', 'generation', 'managedFields', 'resourceVersion'].map((name) => `f:${name}`));
 
 /** Applies a configuration. `isChanged` is false when the live object already is what results. Throws Conflict with causes, BadRequest. */
 export function serverSideApply(options: ApplyOptions): { object: KubeObject; isChanged: boolean } {
@@ -128,20 +129,31 @@ function owned(object: KubeObject, schema: Schema | undefined, ignore: readonly 
   return strip(set, ignore);
 }
 
+/** The set without what nobody owns; the set itself when it has none of that. */
 function strip(set: FieldNode, ignore: readonly string[] = []): FieldNode {
-  let out = set;
-  for (const field of [...neverOwned, ...ignore]) out = withoutPath(out, [field]);
-  for (const field of neverOwnedMeta) out = withoutPath(out, ['metadata', field]);
-  const metadata = out.children.get('f:metadata');
-  if (metadata !== undefined && metadata.children.size === 0) out = withoutPath(out, ['metadata']);
-  return out;
+  const children = new Map<string, FieldNode>();
+  let isChanged = false;
+  for (const [step, child] of set.children) {
+    const kept = neverOwned.has(step) || ignore.includes(step.slice(2)) ? undefined : step === 'f:metadata' ? stripMetadata(child) : child;
+    if (kept !== child) isChanged = true;
+    if (kept !== undefined) children.set(step, kept);
+  }
+  return isChanged ? { isMember: set.isMember, children } : set;
+}
+
+function stripMetadata(metadata: FieldNode): FieldNode | undefined {
+  const children = new Map<string, FieldNode>();
+  for (const [step, child] of metadata.children) if (!neverOwnedMeta.has(step)) children.set(step, child);
+  if (children.size === metadata.children.size && children.size > 0) return metadata;
+  const kept: FieldNode = { isMember: metadata.isMember, children };
+  return children.size === 0 || isEmptySet(kept) ? undefined : kept;
 }
 
 /** What apply must not remove though no manager owns it. */
 function keptAlways(kept: FieldNode): FieldNode {
   const always = newSet();
-  for (const field of neverOwned) always.children.set(`f:${field}`, { isMember: true, children: new Map() });
-  const metadata: FieldNode = { isMember: false, children: new Map(neverOwnedMeta.map((field) => [`f:${field}`, { isMember: true, children: new Map() }])) };
+  for (const step of neverOwned) always.children.set(step, { isMember: true, children: new Map() });
+  const metadata: FieldNode = { isMember: false, children: new Map([...neverOwnedMeta].map((step) => [step, { isMember: true, children: new Map() }])) };
   always.children.set('f:metadata', metadata);
   return unionSets(kept, always);
 }

@@ -173,9 +173,13 @@ class HttpExchange implements Exchange {
         if (size > bytesMax) { request.removeAllListeners('data'); request.resume(); reject(tooLarge(bytesMax)); return; }
         chunks.push(chunk);
       });
-      request.on('end', () => resolve(chunks.length === 1 ? chunks[0] as Buffer : Buffer.concat(chunks)));
+      let isWhole = false;
+      request.on('end', () => {
+        isWhole = true;
+        resolve(chunks.length === 1 ? chunks[0] as Buffer : Buffer.concat(chunks));
+      });
       request.on('error', reject);
-      request.on('close', () => reject(new NetloomError('BadRequest', 'the client went away while it sent the body', { source: 'downstream' })));
+      request.on('close', () => { if (!isWhole) reject(new NetloomError('BadRequest', 'the client went away while it sent the body', { source: 'downstream' })); });
     });
   }
 
@@ -188,6 +192,12 @@ export function tooLarge(bytesMax: number): NetloomError {
 }
 
 function flatHeaders(request: AnyRequest): Headers {
+  if (request.httpVersionMajor === 2 && request.headers['set-cookie'] === undefined) {
+    // The only field that HTTP/2 gives as a list is absent, and the object is this request's own: no copy.
+    const own = request.headers as Record<string, string | undefined>;
+    own['host'] ??= own[':authority'];
+    return own;
+  }
   const flat: Record<string, string | undefined> = Object.create(null) as Record<string, string | undefined>;
   for (const [name, value] of Object.entries(request.headers)) flat[name] = Array.isArray(value) ? value.join(', ') : value;
   flat['host'] ??= flat[':authority'];

@@ -39,7 +39,12 @@ async function sendCreated(context: RequestContext, result: WriteResult): Promis
   else await sendShown(context, 201, toServed(result.object, context.resource));
 }
 
-export interface WriteResult { object: KubeObject; stored: Stored | undefined; isCreated: boolean }
+export interface WriteResult { readonly object: KubeObject; readonly stored: Stored | undefined; readonly isCreated: boolean }
+
+/** The answer is the stored text as a rule, so the object is only read from it when somebody asks. */
+function writtenAs(stored: Stored, isCreated: boolean): WriteResult {
+  return { get object() { return stored.object; }, stored, isCreated };
+}
 
 /** Creates the decoded object. Throws AlreadyExists, Invalid, Forbidden. */
 export async function createFrom(context: RequestContext, received: KubeObject, options: WriteOptions, manages: 'update' | 'applied' = 'update'): Promise<WriteResult> {
@@ -85,7 +90,7 @@ async function createOnce(context: RequestContext, prepared: Whole, options: Wri
     }
     const stored = await server.writes.create(resource.storage, key, object);
     admitted.onCommitted();
-    return { object: stored.object, stored, isCreated: true };
+    return writtenAs(stored, true);
   } catch (error) {
     admitted.onFailed();
     if (isAlreadyExists(error) && !isClaimTaken(error)) throw existsError(resource, prepared.metadata.name);
@@ -169,11 +174,11 @@ async function updateOnce(context: RequestContext, options: WriteOptions, part: 
     const next = admitted.object;
     if (options.isDryRun) return { object: next, stored: undefined, isCreated: false };
     if (completesDeletion(next, resource)) return { object: await commitDeletion(context, live, next), stored: undefined, isCreated: false };
-    if (isNoopWrite(live, next)) return { object: live.object, stored: live, isCreated: false };
+    if (isNoopWrite(live, next)) return writtenAs(live, false);
     const stored = await server.writes.update(resource.storage, key, next, live).catch((error: unknown) => { throw isConflict(error) || isNotFound(error) || isClaimTaken(error) ? raceLost() : error; });
     admitted.onCommitted();
     isKept = true;
-    return { object: stored.object, stored, isCreated: false };
+    return writtenAs(stored, false);
   } finally {
     if (!isKept) admitted.onFailed();
   }
