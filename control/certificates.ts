@@ -90,13 +90,13 @@ export class Certificates {
   /** The API server's own certificate, made anew when names were added or its end is near. */
   serving(names: readonly string[]): KeyPair {
     const wanted = [...new Set(names)].sort();
-    const isFit = (pair: KeyPair): boolean => this.#isFresh(pair) && this.#isSignedBy(pair, this.serverAuthority) && wanted.every((name) => covers(pair.certPem, name));
+    const isFit = (pair: KeyPair): boolean => this.isFresh(pair) && this.#isSignedBy(pair, this.serverAuthority) && wanted.every((name) => covers(pair.certPem, name));
     return this.#files.pair('apiserver', () => this.serverAuthority.issue({ commonName: 'netloom-apiserver', usages: ['serverAuth'], names: wanted, nowMs: this.#clock.nowMs() }), isFit);
   }
 
   /** A client certificate kept in the data directory: the admin's, and the server's own towards nodes. */
   client(file: string, commonName: string, organizations: readonly string[]): KeyPair {
-    const isFit = (pair: KeyPair): boolean => this.#isFresh(pair) && this.#isSignedBy(pair, this.clientAuthority);
+    const isFit = (pair: KeyPair): boolean => this.isFresh(pair) && this.#isSignedBy(pair, this.clientAuthority);
     return this.#files.pair(file, () => this.issueClient(commonName, organizations), isFit);
   }
 
@@ -126,7 +126,8 @@ export class Certificates {
     return authority.sign(publicKey, { ...subject, usages: [options.isServing ? 'serverAuth' : 'clientAuth'], names: options.isServing ? names : [], nowMs: this.#clock.nowMs(), lifeMs: options.lifeMs });
   }
 
-  #isFresh(pair: KeyPair): boolean { return Date.parse(new X509Certificate(pair.certPem).validTo) - this.#clock.nowMs() > renewBeforeMs; }
+  /** Whether a leaf still lasts long enough not to be made anew. */
+  isFresh(pair: KeyPair): boolean { return Date.parse(new X509Certificate(pair.certPem).validTo) - this.#clock.nowMs() > renewBeforeMs; }
 
   #isSignedBy(pair: KeyPair, authority: Authority): boolean { return new X509Certificate(pair.certPem).verify(createPublicKey(authority.certPem)); }
 }

@@ -20,6 +20,7 @@ import { ensureBootstrapObjects } from './controllers/bootstrap/bootstrap.ts';
 import { registerControllerMetrics } from './controllers/metrics.ts';
 import { Leadership } from './leadership.ts';
 import { registerControlMetrics } from './metrics.ts';
+import { Renewal } from './renewal.ts';
 import { ApiServer } from './server/api-server.ts';
 import { Audit } from './server/audit.ts';
 import { CrdCleanup } from './server/crd-cleanup.ts';
@@ -56,7 +57,7 @@ const drainMsMax = 5_000;
 
 interface Running {
   storage: Storage; certificates: Certificates; admission: Admission; server: ApiServer; listener: Listener; watches: WatchSet; limiter: Limiter;
-  counters: RequestCounters; audit: Audit; tokens: BootstrapTokens; rbacWatches: { stop(): void }[]; parts: ServerParts; cleanup: CrdCleanup;
+  counters: RequestCounters; audit: Audit; tokens: BootstrapTokens; rbacWatches: { stop(): void }[]; parts: ServerParts; cleanup: CrdCleanup; renewal: Renewal;
 }
 
 /** The running control plane behind `start`. */
@@ -105,10 +106,11 @@ export class ControlPlaneRunner implements ControlPlane {
       throw error;
     }
     this.#running.cleanup.start();
+    this.#running.renewal.start();
     this.#leadership = new Leadership({ config, storage, caPem: this.caPem, port: this.port, address: this.address, transport: (user) => this.transport({ user, groups: [groupMasters] }) });
     this.#running?.admission.onConflicts((conflicts) => this.#leadership?.controllers?.reportConflicts(conflicts));
     await this.#leadership.start();
-    this.#writeKubeconfig();
+    this.#writeKubeconfig(this.#r.renewal.get('admin'));
     this.#isReady = true;
     config.log.info('control plane serves', { url: this.url, store: kind });
   }
@@ -142,20 +144,21 @@ export class ControlPlaneRunner implements ControlPlane {
       healthChecks: this.#healthChecks(storage), join: joinHandler(certificates, storage, config), backup: () => backupBytes(storage),
     });
     const names = this.#names();
+    const renewal = this.#makeRenewal(certificates, names);
     // Loaded at the first use: http-proxy and what it brings are not needed by most.
     const proxy = async (context: RequestContext): Promise<void> => {
       const { proxyHandler } = await import('./server/service-proxy.ts');
       this.#proxy ??= proxyHandler({ podCIDR: config.podCIDR, serviceCIDRs: config.serviceCIDRs, ownAddresses: () => [{ address: this.address, port: this.port }] });
       await this.#proxy(context);
     };
-    const link = new NodeLink({ ...certificates.client('apiserver-node-client', 'netloom-apiserver', [groupMasters]), caPem: certificates.serverAuthority.certPem, clock, bind: config.bind });
+    const link = new NodeLink({ pair: () => renewal.get('apiserver-node-client'), caPem: certificates.serverAuthority.certPem, clock, bind: config.bind });
     const server = new ApiServer({
       parts, authenticator: new Authenticator(tokens, accounts), authorizer, limiter, paths, audit, observer: counters, isKnownHost: knownHosts(names),
       createToken: tokenHandler(accounts), forwardToNode: nodeForwarder(link), proxy, onApproval: (name) => signApproved(parts, certificates, name),
     });
-    const listener = this.#makeListener(certificates, server, config.bind, config.port);
+    const listener = this.#makeListener(certificates, renewal, server, config.bind, config.port);
     const rbacWatches = rbacResources.map((resource) => follow(storage, resource, () => authorizer.invalidate(resource)));
-    return { storage, certificates, admission, server, listener, watches, limiter, counters, audit, tokens, rbacWatches, parts, cleanup };
+    return { storage, certificates, admission, server, listener, watches, limiter, counters, audit, tokens, rbacWatches, parts, cleanup, renewal };
   }
 
   async #deleteCustomObjects(crd: Crd): Promise<void> {
@@ -166,12 +169,28 @@ export class ControlPlaneRunner implements ControlPlane {
     for (const item of list.items) await client.delete(resource, item.metadata.namespace, item.metadata.name).catch((error: unknown) => { if (!isNotFound(error)) throw error; });
   }
 
-  #makeListener(certificates: Certificates, server: ApiServer, bind: string, port: number): Listener {
-    return new Listener({ bind, port, ...certificates.serving(this.#names()), clientCaPem: certificates.clientAuthority.certPem, log: this.#config.log, onExchange: server.handle });
+  #makeRenewal(certificates: Certificates, names: readonly string[]): Renewal {
+    const { clock, log } = this.#config;
+    return new Renewal({
+      clock, log, isFresh: (pair) => certificates.isFresh(pair),
+      pairs: {
+        apiserver: () => certificates.serving(names),
+        'apiserver-node-client': () => certificates.client('apiserver-node-client', 'netloom-apiserver', [groupMasters]),
+        admin: () => certificates.client('admin', 'netloom-admin', [groupMasters]),
+      },
+      onRenewed: (name, pair) => {
+        if (name === 'apiserver') for (const one of [this.#r.listener, ...this.#moreListeners]) one.renew(pair.certPem, pair.keyPem);
+        if (name === 'admin') this.#writeKubeconfig(pair);
+      },
+    });
+  }
+
+  #makeListener(certificates: Certificates, renewal: Renewal, server: ApiServer, bind: string, port: number): Listener {
+    return new Listener({ bind, port, ...renewal.get('apiserver'), clientCaPem: certificates.clientAuthority.certPem, log: this.#config.log, onExchange: server.handle });
   }
 
   async listenOn(address: string): Promise<void> {
-    const listener = this.#makeListener(this.#r.certificates, this.#r.server, address, this.port);
+    const listener = this.#makeListener(this.#r.certificates, this.#r.renewal, this.#r.server, address, this.port);
     await listener.start();
     this.#moreListeners.push(listener);
   }
@@ -193,11 +212,10 @@ export class ControlPlaneRunner implements ControlPlane {
     ];
   }
 
-  #writeKubeconfig(): void {
+  #writeKubeconfig(pair: KeyPair): void {
     const { dataDir, kubeconfigOut } = this.#config;
     const path = kubeconfigOut ?? (dataDir === undefined ? undefined : join(dataDir, 'kubeconfig'));
     if (path === undefined) return;
-    const pair = this.#r.certificates.client('admin', 'netloom-admin', [groupMasters]);
     writeKubeconfig(path, buildKubeconfig({ server: this.url, caPem: this.caPem, ...pair }));
     this.kubeconfigPath = path;
   }
@@ -259,6 +277,7 @@ export class ControlPlaneRunner implements ControlPlane {
     for (const watch of rbacWatches) watch.stop();
     admission.stop();
     running.cleanup.stop();
+    running.renewal.stop();
     for (const one of [listener, ...this.#moreListeners]) one.destroy();
     await audit.close();
     await storage.close();

@@ -9,7 +9,9 @@ import { NetloomError } from '../../../api/errors.ts';
 import type { Node } from '../../../api/types.ts';
 
 export interface NodeLinkOptions {
-  caPem: string; certPem: string; keyPem: string; clock: Clock;
+  caPem: string; clock: Clock;
+  /** Our client certificate; asked for at each connection, since it is renewed. */
+  pair: () => { certPem: string; keyPem: string };
   /** The API server's own bind address: when it is loopback, so are its agents. */
   bind: string;
 }
@@ -36,7 +38,8 @@ export class NodeLink {
   }
 
   #connect(host: string, port: number, nodeName: string): Promise<TLSSocket> {
-    const { caPem, certPem, keyPem, clock } = this.#options;
+    const { caPem, clock } = this.#options;
+    const { certPem, keyPem } = this.#options.pair();
     return new Promise((resolve, reject) => {
       const socket = connect({ host, port, ca: caPem, cert: certPem, key: keyPem, minVersion: 'TLSv1.2', ...(isIP(nodeName) === 0 ? { servername: nodeName } : {}) });
       const timer = clock.after(connectTimeoutMs, () => socket.destroy(new Error('connect timed out')));
