@@ -25,7 +25,7 @@ function explainService(stack: Stack, namespace: string, name: string): unknown 
   const pods = [...(stack.informers?.pods.store.values() ?? [])].filter((pod) => pod.metadata.namespace === namespace);
   const selected = selector === undefined ? [] : pods.filter((pod) => Object.entries(selector).every(([key, value]) => pod.metadata.labels?.[key] === value));
   return {
-    service: info.key, type: info.service.spec?.type, clusterIPs: info.clusterIPs, selector, isProxied: info.isProxied,
+    service: info.key, type: info.service.spec?.type, externalName: info.service.spec?.externalName, clusterIPs: info.clusterIPs, selector, isProxied: info.isProxied,
     internalTrafficPolicy: info.internalPolicyLocal ? 'Local' : 'Cluster', externalTrafficPolicy: info.externalPolicyLocal ? 'Local' : 'Cluster',
     affinityTimeoutSeconds: info.affinityTimeoutSeconds,
     ports: info.ports.map((port) => ({ name: port.portName, protocol: port.protocol, port: port.port, nodePort: port.nodePort, targetPort: port.targetPort, endpoints: [...port.endpoints.IPv4, ...port.endpoints.IPv6] })),

@@ -9,7 +9,7 @@ import { print } from './output.ts';
 
 interface ExplainedEndpoint { ip: string; port: number; ready: boolean; serving: boolean; terminating: boolean; nodeName?: string; podKey?: string }
 interface ExplainedService {
-  error?: string; similar?: string[]; service: string; type?: string; clusterIPs: string[]; selector?: Record<string, string>; isProxied: boolean;
+  error?: string; similar?: string[]; service: string; type?: string; externalName?: string; clusterIPs: string[]; selector?: Record<string, string>; isProxied: boolean;
   internalTrafficPolicy: string; externalTrafficPolicy: string; affinityTimeoutSeconds: number;
   ports: { name: string; protocol: string; port: number; nodePort: number; targetPort?: number | string; endpoints: ExplainedEndpoint[] }[];
   pods: { name: string; phase?: string; ip?: string; ready: boolean; reason: string }[]; similarPods: string[];
@@ -18,7 +18,7 @@ interface ExplainedService {
 export async function explain(what: string, name: string, flags: Record<string, unknown>): Promise<void> {
   const kinds: Record<string, string> = { svc: 'svc', service: 'svc', services: 'svc', ingress: 'ingress', ing: 'ingress', dns: 'dns' };
   const kind = kinds[what];
-  if (kind === undefined) throw new NetloomError('ConfigInvalid', `cannot explain "${what}"`, { source: 'config', hint: 'netloom explain svc NAME | ingress URL | dns NAME' });
+  if (kind === undefined) throw new NetloomError('ConfigInvalid', `cannot explain "${what}"`, { source: 'config', context: { exitCode: 2 }, hint: 'netloom explain svc NAME | ingress URL | dns NAME' });
   const info = requireInstance(String(flags['dataDir']));
   const [namespace, plain] = kind === 'svc' && name.includes('/') ? (name.split('/') as [string, string]) : [String(flags['namespace']), name];
   const query = new URLSearchParams({ name: plain, namespace, ...(flags['from'] === undefined ? {} : { from: String(flags['from']) }) });
@@ -36,6 +36,10 @@ export async function explain(what: string, name: string, flags: Record<string, 
 /** Prints one fact a line; whether a connection would work. */
 function explainService(answer: ExplainedService, isQuiet: boolean): boolean {
   const lines: string[] = [];
+  if (answer.type === 'ExternalName') {
+    if (!isQuiet) print(`service    ${answer.service}  ExternalName\nresult     DNS answers CNAME ${answer.externalName ?? ''}; no proxy is involved`);
+    return true;
+  }
   lines.push(`service    ${answer.service}  ${answer.type ?? 'ClusterIP'} ${answer.clusterIPs.join(', ') || (answer.isProxied ? '' : '(no ClusterIP: left alone by the proxy)')}`);
   lines.push(`policy     internal ${answer.internalTrafficPolicy}, external ${answer.externalTrafficPolicy}, affinity ${answer.affinityTimeoutSeconds === 0 ? 'none' : `ClientIP ${answer.affinityTimeoutSeconds} s`}`);
   let works = answer.ports.length > 0;
@@ -56,10 +60,15 @@ function explainService(answer: ExplainedService, isQuiet: boolean): boolean {
 }
 
 function explainOther(answer: Record<string, unknown>, isQuiet: boolean): boolean {
-  if (!isQuiet) {
-    const lines = answer['lines'];
-    if (Array.isArray(lines)) for (const line of lines) print(String(line));
-    else for (const [key, value] of Object.entries(answer)) if (key !== 'works') print(`${key.padEnd(10)} ${typeof value === 'string' ? value : JSON.stringify(value)}`);
-  }
-  return answer['works'] !== false;
+  const endpoints = answer['endpoints'] as unknown[] | undefined;
+  const works = answer['works'] !== false && (endpoints === undefined || endpoints.length > 0);
+  if (isQuiet) return works;
+  const { lines, steps } = answer as { lines?: string[]; steps?: { step: string; result: string }[] };
+  if (Array.isArray(lines)) for (const line of lines) print(line);
+  else if (Array.isArray(steps)) {
+    for (const { step, result } of steps) print(`${step.padEnd(10)} ${result}`);
+    const reason = String(answer['reason'] ?? 'no-endpoints');
+    print(`${'result'.padEnd(10)} ${works ? 'requests are served' : `HTTP ${/^no-(host|path)-rule$/.test(reason) ? 404 : 503}, netloom-reason: ${reason}`}`);
+  } else for (const [key, value] of Object.entries(answer)) if (key !== 'works') print(`${key.padEnd(10)} ${typeof value === 'string' ? value : JSON.stringify(value)}`);
+  return works;
 }

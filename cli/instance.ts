@@ -36,7 +36,7 @@ export function findInstance(dataDir: string): ReadyInfo | undefined {
 
 export function requireInstance(dataDir: string): ReadyInfo {
   const info = findInstance(dataDir);
-  if (info === undefined) throw new NetloomError('ServiceUnavailable', `no netloom runs with data directory ${dataDir}`, { source: 'config', hint: 'start one with "netloom up", or name its --data-dir' });
+  if (info === undefined) throw new NetloomError('ServiceUnavailable', `no netloom runs with data directory ${dataDir}`, { source: 'config', context: { exitCode: 3 }, hint: 'start one with "netloom up", or name its --data-dir' });
   return info;
 }
 

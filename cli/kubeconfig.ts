@@ -7,6 +7,8 @@ import { defaultKubeconfigPath, mergeKubeconfig, readKubeconfig, transportOption
 import { resources } from '../api/resources.ts';
 import { makeJoinToken } from '../control/server/auth/bootstrap-tokens.ts';
 import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { clientOf, requireInstance } from './instance.ts';
 import { print, say } from './output.ts';
 
@@ -14,7 +16,9 @@ export function kubeconfig(flags: Record<string, unknown>): void {
   const info = requireInstance(String(flags['dataDir']));
   if (flags['raw'] === true) { process.stdout.write(readFileSync(info.kubeconfig)); return; }
   if (flags['merge'] === true) {
-    const target = defaultKubeconfigPath();
+    // $KUBECONFIG often is the very file that `up` told the person to export.
+    const asked = defaultKubeconfigPath();
+    const target = resolve(asked) === resolve(info.kubeconfig) ? join(homedir(), '.kube', 'config') : asked;
     mergeKubeconfig(target, readKubeconfig(info.kubeconfig));
     say(`ok  context "netloom" added to ${target} and made current`);
     return;
@@ -24,7 +28,7 @@ export function kubeconfig(flags: Record<string, unknown>): void {
 
 /** Asks the control plane for a new join token; it is shown once. */
 export async function token(verb: string, flags: Record<string, unknown>): Promise<void> {
-  if (verb !== 'create') throw new NetloomError('ConfigInvalid', `unknown verb "${verb}"`, { source: 'config', hint: 'netloom token create' });
+  if (verb !== 'create') throw new NetloomError('ConfigInvalid', `unknown verb "${verb}"`, { source: 'config', context: { exitCode: 2 }, hint: 'netloom token create' });
   const info = requireInstance(String(flags['dataDir']));
   const client = clientOf(info);
   try {

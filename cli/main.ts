@@ -3,7 +3,7 @@
 // Every subcommand's code is imported only when it runs, so that reading commands start fast.
 
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { ExitCode } from './exit.ts';
+import { ExitCode, exitCodeOf } from './exit.ts';
 import { addControlFlags, addDataDirFlag, addManifestFlags, addNodeFlags, addOutputFlag } from './flags.ts';
 import { printError } from './output.ts';
 import { version } from './version.ts';
@@ -114,7 +114,7 @@ export async function main(args: readonly string[]): Promise<number> {
     if (error instanceof ExitCode) return error.exitCode;
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     printError(error);
-    return 1;
+    return exitCodeOf(error);
   }
 }
 

@@ -2,7 +2,7 @@
 // right with server-side apply, and applies again when a file changes. One bad document never stops the others.
 
 import { readdirSync, readFileSync, statSync, watch, type FSWatcher } from 'node:fs';
-import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { LineCounter, parseAllDocuments } from 'yaml';
 import type { ApiClient } from '../api/client.ts';
 import type { Clock, TimerHandle } from '../api/clock.ts';
@@ -144,11 +144,16 @@ export async function applyManifests(client: ApiClient, finder: KindFinder, obje
   return result;
 }
 
-/** Calls back, at most every 100 ms, after one of the files changed. */
+/** Calls back, at most every 100 ms, after one of the files changed. A file is watched through its folder: editors replace files. */
 export function watchFiles(paths: readonly string[], clock: Clock, onChange: () => void): { close(): void } {
   let timer: TimerHandle | undefined;
-  const watchers: FSWatcher[] = paths.map((path) => watch(path, () => {
-    timer ??= clock.after(100, () => { timer = undefined; onChange(); });
-  }));
+  const watchers: FSWatcher[] = paths.map((path) => {
+    const isFolder = statSync(path).isDirectory();
+    const wanted = (name: string | null): boolean => name === null || (isFolder ? /\.(ya?ml|json)$/.test(name) : name === basename(path));
+    const watcher = watch(isFolder ? path : dirname(path), (_event, name) => {
+      if (wanted(name)) timer ??= clock.after(100, () => { timer = undefined; onChange(); });
+    });
+    return watcher.on('error', () => watcher.close());
+  });
   return { close: () => { timer?.cancel(); for (const watcher of watchers) watcher.close(); } };
 }

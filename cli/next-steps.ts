@@ -9,7 +9,8 @@ import type { Stack } from './stack.ts';
 
 const linesMax = 4;
 
-export async function printNext(info: ReadyInfo, stack: Stack, applied: readonly AppliedObject[]): Promise<void> {
+export async function printNext(info: ReadyInfo, stack: Stack, justApplied: readonly AppliedObject[]): Promise<void> {
+  const applied = justApplied.length > 0 ? justApplied : objectsFromBefore(stack);
   const lines: string[] = [];
   const services = applied.filter((item) => item.object.kind === 'Service').map((item) => item.object as Service);
   if (stack.proxier !== undefined) addServiceLines(lines, info, services);
@@ -21,6 +22,15 @@ export async function printNext(info: ReadyInfo, stack: Stack, applied: readonly
   if (stack.control !== undefined) print(`  kubectl --kubeconfig ${info.kubeconfig} get pods,services,ingresses -A`);
   print();
   print(`  metrics and health   http://127.0.0.1:${info.admin?.port}/metrics   Ctrl-C stops everything`);
+}
+
+/** What the store held already at start, but for netloom's own. */
+function objectsFromBefore(stack: Stack): AppliedObject[] {
+  const { informers } = stack;
+  if (informers === undefined) return [];
+  const own = (object: { metadata: { name: string; namespace?: string } }): boolean => object.metadata.namespace === 'kube-system' || (object.metadata.namespace === 'default' && object.metadata.name === 'kubernetes');
+  const of = <T extends { metadata: { name: string; namespace?: string } }>(kind: string, all: Iterable<T>): AppliedObject[] => [...all].filter((object) => !own(object)).map((object) => ({ object: { ...object, kind }, where: '' }) as AppliedObject);
+  return [...of('Service', informers.services.store.values()), ...(stack.ingress === undefined ? [] : of('Ingress', informers.ingresses.store.values()))];
 }
 
 function addServiceLines(lines: string[], info: ReadyInfo, services: readonly Service[]): void {

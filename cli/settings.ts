@@ -25,8 +25,9 @@ export interface Settings {
 /** Throws ToolMissing or PermissionDenied when the asked-for engine cannot run here. */
 export function makeSettings(flags: AllFlags, kind: RunKind): Settings {
   const isRoot = process.getuid?.() === 0;
-  const { proxyMode, proxyModeReason } = chooseProxyMode(flags.proxyMode ?? 'auto', isRoot, flags.proxy !== false);
-  const podNetwork = choosePodNetwork(flags.podNetwork ?? 'auto', isRoot, proxyMode);
+  const chosen = chooseProxyMode(flags.proxyMode ?? 'auto', isRoot, flags.proxy !== false);
+  const podNetwork = choosePodNetwork(flags.podNetwork ?? 'auto', isRoot, chosen.proxyMode);
+  const { proxyMode, proxyModeReason } = podNetwork === 'loopback' && kind === 'up' && flags.agent !== false && chosen.proxyMode === 'nftables' ? withoutKernel(flags) : chosen;
   const serviceCIDRs = flags.serviceCidr ?? [proxyMode === 'userspace' && kind !== 'server' ? '127.96.0.0/16' : '10.96.0.0/16'];
   const podCIDR = flags.podCidr ?? (podNetwork === 'loopback' && kind !== 'server' ? '127.64.0.0/16' : '10.244.0.0/16');
   const nodePodCIDR = firstSubnet(podCIDR);
@@ -66,6 +67,12 @@ function choosePodNetwork(asked: 'auto' | 'netns' | 'loopback', isRoot: boolean,
   if (asked === 'netns' && !isRoot) throw new NetloomError('PermissionDenied', 'Pod network namespaces need root', { source: 'config', hint: 'run as root, or use --pod-network loopback' });
   if (asked !== 'auto') return asked;
   return isRoot && proxyMode === 'nftables' && findTool('ip') !== undefined ? 'netns' : 'loopback';
+}
+
+/** The kernel forwards nothing to loopback addresses: Pods there need the userspace engine. */
+function withoutKernel(flags: AllFlags): { proxyMode: 'userspace'; proxyModeReason: string } {
+  if (flags.proxyMode === 'nftables' && flags.proxy !== false) throw new NetloomError('ConfigInvalid', 'proxy mode nftables cannot reach Pods on loopback', { source: 'config', hint: 'use --pod-network netns (needs root and ip), or leave --proxy-mode to auto' });
+  return { proxyMode: 'userspace', proxyModeReason: 'Pods are on loopback' };
 }
 
 /** nft itself or the library that it is made of. */
