@@ -21,7 +21,7 @@ export async function makeBed(): Promise<{ bed: Bed; stop(): Promise<void> }> {
     child.stdout?.once('data', (chunk: Buffer) => resolve(chunk.toString('utf8')));
     child.once('exit', () => reject(new Error('the backends did not start')));
   });
-  const ports = JSON.parse(line) as { http: number; big: number; tcp: number; websocket: number };
-  const bed: Bed = { backendHost, httpPort: ports.http, bigPort: ports.big, tcpPort: ports.tcp, websocketPort: ports.websocket, grpcPort: 0, certFile, keyFile, pemFile, contenderCore: 0, loadCore, folder };
+  const ports = JSON.parse(line) as { http: number; big: number; tcp: number; websocket: number; grpc: number };
+  const bed: Bed = { backendHost, httpPort: ports.http, bigPort: ports.big, tcpPort: ports.tcp, websocketPort: ports.websocket, grpcPort: ports.grpc, certFile, keyFile, pemFile, contenderCore: 0, loadCore, folder };
   return { bed, stop: async () => { await stopChild(child); removeFolder(folder); } };
 }

@@ -13,6 +13,8 @@ export interface Bed {
   certFile: string; keyFile: string; pemFile: string;
   /** Core of the contender; load and backends run on the other. */
   contenderCore: number; loadCore: number;
+  /** Set: netloom runs under --cpu-prof and leaves its profiles here. */
+  profileFolder?: string;
   folder: string;
 }
 
@@ -34,6 +36,14 @@ export interface Row {
   /** Half-of-saturation latency run as well. */
   hasLatencyRun: boolean;
 }
+
+/** The backend that a row is about. */
+export function backendPort(bed: Bed, row: string): number {
+  return row.startsWith('tcp') ? bed.tcpPort : row.includes('1mb') ? bed.bigPort : row.includes('websocket') ? bed.websocketPort : row === 'grpc' ? bed.grpcPort : bed.httpPort;
+}
+export function isTlsRow(row: string): boolean { return row.includes('https') || row === 'h2'; }
+/** HTTP/2 without TLS, by prior knowledge. */
+export function isClearHttp2Row(row: string): boolean { return row === 'grpc' || row === 'http2-cleartext'; }
 
 /** Stops a child by its pid and waits for its end; SIGKILL after 3 s. */
 export async function stopChild(child: ChildProcess): Promise<void> {

@@ -41,6 +41,8 @@ export class Http2Slot implements Slot {
     const plan = this.#plan;
     const stream = this.#connection.session().request({ ':method': plan.method, ':path': plan.path, ':authority': plan.serverName === '' ? `${plan.host}:${plan.port}` : plan.serverName, ...plan.headers }, { endStream: plan.body === '' });
     let status = '';
+    // A gRPC answer is right only when its trailers say so.
+    let isWaitingForTrailers = plan.headers['content-type'] === 'application/grpc';
     let isOpen = true;
     let bytes = 0;
     let key = '';
@@ -49,8 +51,9 @@ export class Http2Slot implements Slot {
       status = String(headers[':status']);
       if (plan.distributeBy.startsWith('header:')) key = String(headers[plan.distributeBy.slice(7).toLowerCase()] ?? '');
     });
+    stream.on('trailers', (trailers) => { if (trailers['grpc-status'] === '0') isWaitingForTrailers = false; });
     stream.on('data', (chunk: Buffer) => { if (plan.distributeBy === 'body' && bytes === 0) key = chunk.latin1Slice(0, 80).split('\n', 1)[0] ?? ''; bytes += chunk.length; });
-    stream.on('end', () => { if (isOpen && this.isBusy && status !== '') { isOpen = false; this.#pacer.done(this, bytes, status, key); this.#pacer.free(this); } });
+    stream.on('end', () => { if (isOpen && this.isBusy && status !== '' && !isWaitingForTrailers) { isOpen = false; this.#pacer.done(this, bytes, status, key); this.#pacer.free(this); } });
     stream.on('error', () => {});
     stream.on('close', () => { if (isOpen && this.isBusy) { isOpen = false; this.#pacer.fail(this, 'stream reset'); setImmediate(() => this.#pacer.free(this)); } });
     if (plan.body !== '') stream.end(plan.body);

@@ -1,7 +1,7 @@
 // Caddy's reverse_proxy, one core, logs off.
 
 import { launch } from '../lib/launch.ts';
-import { freePort, writeIn, type Bed, type Contender } from '../lib/contender.ts';
+import { backendPort, freePort, isTlsRow, writeIn, type Bed, type Contender } from '../lib/contender.ts';
 import { findProgram } from '../lib/proc.ts';
 
 export const caddy: Contender = {
@@ -9,8 +9,8 @@ export const caddy: Contender = {
   missing: () => (findProgram('caddy') === undefined ? 'not installed' : undefined),
   async start(bed: Bed, row: string) {
     const port = await freePort();
-    const backend = row.includes('1mb') ? bed.bigPort : row.includes('websocket') ? bed.websocketPort : bed.httpPort;
-    const isTls = row.includes('https') || row.includes('h2');
+    const backend = backendPort(bed, row);
+    const isTls = isTlsRow(row);
     const path = writeIn(bed.folder, `Caddyfile-${row}`, `{
   admin off
   auto_https off

@@ -1,7 +1,7 @@
 // HAProxy in mode http and mode tcp, one thread, connections to the backend reused.
 
 import { launch } from '../lib/launch.ts';
-import { freePort, writeIn, type Bed, type Contender } from '../lib/contender.ts';
+import { backendPort, freePort, isClearHttp2Row, isTlsRow, writeIn, type Bed, type Contender } from '../lib/contender.ts';
 import { findProgram } from '../lib/proc.ts';
 
 export const haproxy: Contender = {
@@ -10,8 +10,8 @@ export const haproxy: Contender = {
   async start(bed: Bed, row: string) {
     const port = await freePort();
     const isTcp = row.startsWith('tcp');
-    const backend = isTcp ? bed.tcpPort : row.includes('1mb') ? bed.bigPort : row.includes('websocket') ? bed.websocketPort : bed.httpPort;
-    const tls = row.includes('https') || row.includes('h2') ? ` ssl crt ${bed.pemFile} alpn ${row.includes('h2') ? 'h2,http/1.1' : 'http/1.1'} no-tls-tickets` : '';
+    const backend = backendPort(bed, row);
+    const tls = isTlsRow(row) ? ` ssl crt ${bed.pemFile} alpn ${row === 'h2' ? 'h2,http/1.1' : 'http/1.1'} no-tls-tickets` : isClearHttp2Row(row) ? ' proto h2' : '';
     const path = writeIn(bed.folder, `haproxy-${row}.cfg`, `global
   nbthread 1
   maxconn 9000
@@ -25,7 +25,7 @@ frontend front
   bind 127.0.0.1:${port}${tls}
   default_backend back
 backend back
-  server one ${bed.backendHost}:${backend}
+  server one ${bed.backendHost}:${backend}${row === 'grpc' ? ' proto h2' : ''}
 `);
     return launch({ core: bed.contenderCore, file: findProgram('haproxy') ?? 'haproxy', args: ['-db', '-f', path], port });
   },

@@ -8,7 +8,7 @@ import { transportOptions } from '../../api/kubeconfig.ts';
 import { resourcePath, resources, type ResourceRef } from '../../api/resources.ts';
 import type { KubeObject, Service } from '../../api/types.ts';
 import { launch } from '../lib/launch.ts';
-import { makeFolder, removeFolder, type Bed, type Contender, type Running } from '../lib/contender.ts';
+import { backendPort, isTlsRow, makeFolder, removeFolder, type Bed, type Contender, type Running } from '../lib/contender.ts';
 import { answersDns, dnsName } from './dns.ts';
 
 export interface NetloomRunning extends Running { client: ApiClient; ready: ReadyFile; clusterIP: string }
@@ -20,12 +20,12 @@ export function netloom(kind: 'ingress' | 'clusterip' | 'dns'): Contender {
     name: 'netloom',
     missing: () => undefined,
     async start(bed: Bed, row: string) {
-      const running = await startNetloom(bed.contenderCore, row.includes('cpu-prof') ? ['--cpu-prof'] : []);
+      const running = await startNetloom(bed.contenderCore, bed.profileFolder === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${bed.profileFolder}`]);
       try {
         await addObjects(running, bed, row);
         if (kind === 'dns') return { ...running, port: running.ready.dns.port };
         if (kind === 'clusterip') return { ...running, host: running.clusterIP, port: 80 };
-        return { ...running, port: row.includes('https') || row.includes('h2') ? running.ready.https.port : running.ready.http.port, serverName: 'bench.example' };
+        return { ...running, port: isTlsRow(row) ? running.ready.https.port : running.ready.http.port, serverName: 'bench.example' };
       } catch (error) { await running.stop(); throw error; }
     },
   };
@@ -56,13 +56,13 @@ async function put(client: ApiClient, resource: ResourceRef, object: KubeObject)
 async function addObjects(running: NetloomRunning, bed: Bed, row: string): Promise<void> {
   const { client } = running;
   await put(client, resources.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'bench' } });
-  const backend = row.startsWith('tcp') ? bed.tcpPort : row.includes('1mb') ? bed.bigPort : row.includes('websocket') ? bed.websocketPort : bed.httpPort;
-  const service = await put(client, resources.services, { apiVersion: 'v1', kind: 'Service', metadata: { name: 'web', namespace: 'bench' }, spec: { ports: [{ name: 'http', port: 80, targetPort: backend }] } } as KubeObject) as Service;
+  const backend = backendPort(bed, row);
+  const service = await put(client, resources.services, { apiVersion: 'v1', kind: 'Service', metadata: { name: 'web', namespace: 'bench' }, spec: { ports: [{ name: 'http', port: 80, targetPort: backend, ...(row === 'grpc' ? { appProtocol: 'kubernetes.io/h2c' } : {}) }] } } as KubeObject) as Service;
   running.clusterIP = service.spec?.clusterIP ?? '';
   await put(client, resources.services, { apiVersion: 'v1', kind: 'Service', metadata: { name: 'direct', namespace: 'bench' }, spec: { clusterIP: 'None', ports: [{ name: 'http', port: 80 }] } } as KubeObject);
   const slice = (name: string, addresses: string[]): KubeObject => ({
     apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', metadata: { name: `${name}-1`, namespace: 'bench', labels: { 'kubernetes.io/service-name': name } },
-    addressType: 'IPv4', ports: [{ name: 'http', port: backend, protocol: 'TCP' }], endpoints: addresses.map((address) => ({ addresses: [address], conditions: { ready: true } })),
+    addressType: 'IPv4', ports: [{ name: 'http', port: backend, protocol: 'TCP', ...(row === 'grpc' ? { appProtocol: 'kubernetes.io/h2c' } : {}) }], endpoints: addresses.map((address) => ({ addresses: [address], conditions: { ready: true } })),
   } as unknown as KubeObject);
   await put(client, resources.endpointslices, slice('web', [bed.backendHost]));
   await put(client, resources.endpointslices, slice('direct', ['10.244.0.2', '10.244.0.3', '10.244.0.4']));

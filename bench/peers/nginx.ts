@@ -1,7 +1,7 @@
 // nginx as reverse proxy (http) and as TCP proxy (stream): one worker, keep-alive pool to the backend, no access log.
 
 import { launch } from '../lib/launch.ts';
-import { freePort, writeIn, type Bed, type Contender } from '../lib/contender.ts';
+import { backendPort, freePort, isClearHttp2Row, isTlsRow, writeIn, type Bed, type Contender } from '../lib/contender.ts';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { findProgram } from '../lib/proc.ts';
@@ -20,16 +20,21 @@ export const nginx: Contender = {
 function common(bed: Bed, row: string): string { return `worker_processes 1; pid ${bed.folder}/nginx-${row}.pid; error_log ${bed.folder}/nginx-error.log; events { worker_connections 16384; }`; }
 
 function httpConfig(bed: Bed, port: number, row: string): string {
-  const isTls = row.includes('https') || row.includes('h2');
-  const backend = row.includes('1mb') ? bed.bigPort : row.includes('websocket') ? bed.websocketPort : bed.httpPort;
+  const isTls = isTlsRow(row);
+  const isGrpc = row === 'grpc';
+  const backend = backendPort(bed, row);
   const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${bed.folder}/nginx-tmp;`).join(' ');
   return `${common(bed, row)}
 http { access_log off; ${paths} keepalive_requests 1000000; keepalive_timeout 75s; tcp_nodelay on;
   upstream back { server ${bed.backendHost}:${backend}; keepalive 256; keepalive_requests 1000000; }
-  server { listen 127.0.0.1:${port}${isTls ? ' ssl' : ''}${row.includes('h2') ? ' http2' : ''} reuseport;
+  server { listen 127.0.0.1:${port}${isTls ? ' ssl' : ''}${row === 'h2' || isClearHttp2Row(row) ? ' http2' : ''} reuseport;
     ${isTls ? `ssl_certificate ${bed.certFile}; ssl_certificate_key ${bed.keyFile}; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off;` : ''}
-    location / { proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
-      ${row.includes('websocket') ? 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";' : 'proxy_set_header Connection "";'} } } }`;
+    location / { ${isGrpc ? 'grpc_pass grpc://back;' : relay(row)} } } }`;
+}
+
+function relay(row: string): string {
+  return `proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
+      ${row.includes('websocket') ? 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";' : 'proxy_set_header Connection "";'}`;
 }
 
 function streamConfig(bed: Bed, port: number): string {

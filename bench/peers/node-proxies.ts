@@ -3,7 +3,7 @@
 
 import { join } from 'node:path';
 import { launch } from '../lib/launch.ts';
-import { freePort, type Bed, type Contender } from '../lib/contender.ts';
+import { backendPort, freePort, type Bed, type Contender } from '../lib/contender.ts';
 
 function nodeProxy(name: string, program: string): Contender {
   return {
@@ -11,7 +11,7 @@ function nodeProxy(name: string, program: string): Contender {
     missing: () => undefined,
     async start(bed: Bed, row: string) {
       const port = await freePort();
-      const backend = row.includes('1mb') ? bed.bigPort : row.includes('websocket') ? bed.websocketPort : bed.httpPort;
+      const backend = backendPort(bed, row);
       return launch({ core: bed.contenderCore, file: process.execPath, args: ['--disable-warning=DEP0060', join(import.meta.dirname, 'programs', program), String(port), bed.backendHost, String(backend)], port });
     },
   };

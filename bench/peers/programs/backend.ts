@@ -1,8 +1,9 @@
-// The backends behind every contender: a small HTTP answer, a 1 MB one, a TCP echo and a WebSocket echo, each on a port
-// of its own of the given address. argv = address, then prints its ports as JSON.
+// The backends behind every contender: a small HTTP answer, a 1 MB one, a TCP echo, a WebSocket echo and a gRPC
+// unary method, each on a port of its own of the given address. argv = address, then prints its ports as JSON.
 
 import { createHash } from 'node:crypto';
 import { createServer as createHttp } from 'node:http';
+import { createServer as createHttp2, type ServerHttp2Stream } from 'node:http2';
 import { createServer as createTcp, type AddressInfo, type Server } from 'node:net';
 
 const host = process.argv[2] ?? '127.0.0.1';
@@ -33,4 +34,12 @@ websocket.on('upgrade', (request, socket) => {
   });
   socket.on('error', () => {});
 });
-process.stdout.write(`${JSON.stringify({ http: await listen(raw(small)), big: await listen(raw(big)), tcp: await listen(echo), websocket: await listen(websocket) })}\n`);
+const grpcMessage = Buffer.from([0, 0, 0, 0, 5, 0x0a, 3, 0x79, 0x65, 0x73]);
+const grpc = createHttp2();
+grpc.on('stream', (stream: ServerHttp2Stream) => {
+  stream.on('error', () => {});
+  stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+  stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+  stream.resume().on('end', () => stream.end(grpcMessage));
+});
+process.stdout.write(`${JSON.stringify({ http: await listen(raw(small)), big: await listen(raw(big)), tcp: await listen(echo), websocket: await listen(websocket), grpc: await listen(grpc) })}\n`);
