@@ -15,7 +15,7 @@ export interface NodeFlags {
   httpPort?: number; httpsPort?: number; dnsPort?: number; adminPort: number; bind: string; proxyMode: 'auto' | 'nftables' | 'userspace';
   podCidr?: string; podNetwork: 'auto' | 'netns' | 'loopback'; clusterDomain: string; dnsUpstream?: string[]; dnsPods: 'verified' | 'insecure' | 'disabled';
   nodeName?: string; nodeIp?: string[]; logLevel?: 'debug' | 'info' | 'warn' | 'error'; logFormat: 'text' | 'json'; readyFile?: string; workers?: number; drain: number;
-  healthzPort: number; agent: boolean; proxy: boolean; dns: boolean; ingress: boolean; nodeportAddresses?: string[]; cleanup?: boolean; accessLog?: string;
+  healthzPort: number; agent: boolean; proxy: boolean; dns: boolean; ingress: boolean; nodeportAddresses?: string[]; cleanup?: boolean; accessLog?: string; ingressExternalNames?: true | string[];
 }
 export type AllFlags = DataDirFlags & ManifestFlags & ControlFlags & NodeFlags & { server?: string; token?: string; kubeconfig?: string; context?: string; proxyOnly?: boolean };
 
@@ -107,6 +107,7 @@ export function addNodeFlags(command: Command): Command {
     .addOption(new Option('--nodeport-addresses <cidr>', 'addresses on which NodePorts are served: CIDRs or "primary"').argParser(collect(same)))
     .addOption(new Option('--healthz-port <port>', "the Service proxy's /healthz and /livez for load balancers, with `netloom node`").default(10256).argParser(parsePort))
     .addOption(new Option('--workers <count>', 'data worker threads (default one per core)').argParser(parseWorkers))
+    .addOption(new Option('--ingress-external-names [cidr]', 'let Ingress reach ExternalName Services: public addresses, and private ones in these ranges').argParser((text, all: unknown) => collect(parseCidrFlag)(text, Array.isArray(all) ? all as string[] : undefined)))
     .addOption(new Option('--access-log <format>', 'log every HTTP request').choices(['text', 'json']))
     .option('--cleanup', 'remove kernel rules on stop')
     .option('--no-agent', 'run no Pods here').option('--no-proxy', 'no Service proxy').option('--no-dns', 'no DNS').option('--no-ingress', 'no Ingress controller');

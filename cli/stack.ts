@@ -14,6 +14,7 @@ import type { Agent } from '../agent/agent.ts';
 import type { ControlPlane } from '../control/start.ts';
 import type { DnsServer } from '../dns/server.ts';
 import type { IngressController } from '../ingress/controller.ts';
+import type { ExternalNameRules } from '../proxy/http/external-names.ts';
 import type { Proxier } from '../proxy/proxier.ts';
 import type { Health } from './admin.ts';
 import type { Listener } from './instance.ts';
@@ -215,11 +216,18 @@ export class Stack {
         informers, view, client, controllerName: 'netloom.dev/ingress', className: 'netloom', httpPort: settings.httpPort, httpsPort: settings.httpsPort,
         bind: settings.bind, workers: pool.channel('ingress'), publishAddresses: settings.bind === '0.0.0.0' || settings.bind === '::' ? settings.nodeIPs : [settings.bind],
         clock: this.clock, log: this.log.with({ component: 'ingress' }), ...(settings.flags.accessLog === undefined ? {} : { accessLog: settings.flags.accessLog as 'text' | 'json' }),
+        ...(settings.flags.ingressExternalNames === undefined ? {} : { externalNames: externalNames(settings) }),
       });
       await ingress.start();
       return ingress;
     }, (ingress) => ({ where: `http ${settings.bind}:${ingress.httpPort}, https ${settings.bind}:${ingress.httpsPort}`, health: () => ingress.health(), stop: (drainMs) => ingress.stop(drainMs), registerMetrics: (registry) => ingress.registerMetrics(registry) }));
   }
+}
+
+/** What ExternalName Services may reach: never Services, Pods' gateway or this node's own addresses. */
+function externalNames({ flags, serviceCIDRs, nodeIPs, podGateway, dnsUpstreams }: Settings): Partial<ExternalNameRules> {
+  const own = [...nodeIPs, podGateway].map((ip) => `${ip}/${ip.includes(':') ? 128 : 32}`);
+  return { isAllowed: true, denyRanges: [...serviceCIDRs, ...own], allowRanges: Array.isArray(flags.ingressExternalNames) ? flags.ingressExternalNames : [], servers: dnsUpstreams ?? [] };
 }
 
 /** What Pods inherit: this process's environment, with our own Node first in PATH so that `command: [node, app.ts]` works. */

@@ -25,7 +25,7 @@ export interface ParsedAnnotations {
   readonly backendProtocol: string | undefined;
   /** Tells backends of one Service port apart that are reached differently. */
   readonly backendVariant: string;
-  readonly proxySsl: { readonly secretKey: string | undefined; readonly mayVerify: boolean; readonly name: string | undefined };
+  readonly proxySsl: { readonly secretKey: string | undefined; /** undefined = not said. */ readonly verify: boolean | undefined; readonly name: string | undefined };
   readonly secretKeys: readonly string[];
   readonly clientAuth: ClientAuthSpec | undefined;
   /** Services that policies send to: [serviceKey, port]. */
@@ -115,7 +115,7 @@ export class AnnotationReader {
 }
 
 const noAnnotations: ParsedAnnotations = Object.freeze({
-  faults: [], usesRegex: false, canary: undefined, aliases: [], wwwRedirectCode: 0, backendProtocol: undefined, backendVariant: '', proxySsl: { secretKey: undefined, mayVerify: false, name: undefined },
+  faults: [], usesRegex: false, canary: undefined, aliases: [], wwwRedirectCode: 0, backendProtocol: undefined, backendVariant: '', proxySsl: { secretKey: undefined, verify: undefined, name: undefined },
   secretKeys: [], clientAuth: undefined, services: [], rewriteTarget: undefined, route: {},
 });
 
@@ -133,7 +133,7 @@ export function parseAnnotations(annotations: Readonly<Record<string, string>>, 
   return {
     faults: reader.faults, usesRegex: reader.isTrue('use-regex') || (rewriteTarget !== undefined && /\$\d/.test(rewriteTarget)), canary: readCanary(reader),
     aliases: readAliases(reader), wwwRedirectCode: reader.isTrue('from-to-www-redirect') ? 308 : 0,
-    backendProtocol, proxySsl, backendVariant: [backendProtocol ?? '', proxySsl.secretKey ?? '', proxySsl.name ?? '', proxySsl.mayVerify ? 'v' : ''].join('|').replace(/^\|+$/, ''),
+    backendProtocol, proxySsl, backendVariant: [backendProtocol ?? '', proxySsl.secretKey ?? '', proxySsl.name ?? '', proxySsl.verify === undefined ? '' : proxySsl.verify ? 'v' : 'n'].join('|').replace(/^\|+$/, ''),
     secretKeys: reader.secretKeys, clientAuth: auth.clientAuth, services: reader.services, rewriteTarget,
     route: { ...(Object.keys(policy).length === 0 ? {} : { policy }), ...(timeouts === undefined ? {} : { timeouts }), ...(retry === undefined ? {} : { retry }) },
   };
@@ -244,9 +244,10 @@ function readProtocol(reader: AnnotationReader): string | undefined {
 function readProxySsl(reader: AnnotationReader): ParsedAnnotations['proxySsl'] {
   const secret = reader.plain('proxy-ssl-secret', /^([a-z0-9.-]+\/)?[a-z0-9.-]+$/);
   const secretKey = secret === undefined ? undefined : secret.includes('/') ? secret : `${reader.namespace}/${secret}`;
-  if (secretKey !== undefined && !secretKey.startsWith(`${reader.namespace}/`)) { reader.bad('proxy-ssl-secret', 'must be a Secret of the same namespace'); return { secretKey: undefined, mayVerify: true, name: undefined }; }
+  if (secretKey !== undefined && !secretKey.startsWith(`${reader.namespace}/`)) { reader.bad('proxy-ssl-secret', 'must be a Secret of the same namespace'); return { secretKey: undefined, verify: true, name: undefined }; }
   if (secretKey !== undefined) reader.secretKeys.push(secretKey);
-  return { secretKey, mayVerify: reader.text('proxy-ssl-verify')?.toLowerCase() === 'on', name: reader.plain('proxy-ssl-name', /^[A-Za-z0-9.-]+$/) };
+  const verify = reader.plain('proxy-ssl-verify', /^(on|off)$/i)?.toLowerCase();
+  return { secretKey, verify: verify === undefined ? undefined : verify === 'on', name: reader.plain('proxy-ssl-name', /^[A-Za-z0-9.-]+$/) };
 }
 
 function readCanary(reader: AnnotationReader): CanaryRules | undefined {

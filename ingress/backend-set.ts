@@ -84,6 +84,7 @@ export class BackendSet {
     return changed;
   }
 
+  usersOf(key: string): Iterable<string> { return this.#entries.get(key)?.users ?? []; }
   get(key: string): BackendSpec | undefined { return this.#entries.get(key)?.spec; }
   *all(): Iterable<[string, BackendSpec]> { for (const [key, { spec }] of this.#entries) if (spec !== undefined) yield [key, spec]; }
 }

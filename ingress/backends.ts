@@ -4,14 +4,15 @@
 
 import type { Endpoint, ServiceInfo, ServicePort } from '../api/services.ts';
 import type { BackendProtocol, BackendTls } from '../proxy/http/endpoints.ts';
+import { externalNameFault } from '../proxy/http/external-names.ts';
 import type { Secret } from '../api/types.ts';
 import type { BackendNeed } from './plan.ts';
 import type { BackendSpec } from './protocol.ts';
 
 export interface BackendContext {
   readonly info: ServiceInfo | undefined;
-  /** Addresses for an ExternalName Service, already checked; undefined = refused. */
-  readonly externalAddresses?: readonly string[] | undefined;
+  /** ExternalName Services may be reached: the workers resolve the name for each connection and check every address. */
+  readonly mayUseNames?: boolean;
   readonly tls?: BackendTls | undefined;
 }
 
@@ -21,11 +22,15 @@ export function buildBackend(need: BackendNeed, context: BackendContext): Backen
   if (info === undefined) return { protocol: 'http', endpoints: [], reason: 'service-not-found' };
   const port = findPort(info, need);
   const protocol = protocolOf(need.protocol, port?.appProtocol);
-  const tls = protocol === 'https' || protocol === 'h2' ? { tls: context.tls ?? noTls } : {};
+  const tls: { tls?: BackendTls } = protocol === 'https' || protocol === 'h2' ? { tls: context.tls ?? noTls } : {};
   if (info.isExternalName) {
-    if (context.externalAddresses === undefined) return { protocol, endpoints: [], reason: 'external-name-refused' };
-    const number = port?.port ?? need.port.number ?? 80;
-    return { protocol, ...tls, endpoints: context.externalAddresses.map((ip) => ({ ip, port: number })) };
+    const name = (info.service.spec?.externalName ?? '').replace(/\.$/, '').toLowerCase();
+    if (context.mayUseNames !== true || externalNameFault(name) !== undefined) return { protocol, endpoints: [], reason: 'external-name-refused' };
+    const number = port?.port ?? need.port.number;
+    if (number === undefined) return { protocol, endpoints: [], reason: 'port-not-found' };
+    // The name is known, so certificates are checked against it unless the object says no.
+    const nameTls = tls.tls === undefined ? {} : { tls: { ...tls.tls, serverName: need.annotations?.proxySsl.name ?? name, mayVerify: need.annotations?.proxySsl.verify !== false } };
+    return { protocol, ...nameTls, endpoints: [{ ip: name, port: number }] };
   }
   if (port === undefined) return { protocol, endpoints: [], reason: 'port-not-found' };
   const all = port.endpoints.IPv4.length > 0 ? port.endpoints.IPv4 : port.endpoints.IPv6;
@@ -35,13 +40,17 @@ export function buildBackend(need: BackendNeed, context: BackendContext): Backen
   return { protocol, ...tls, endpoints: usable.map(({ ip, port: number }) => ({ ip, port: number })), ...(usable.length === 0 ? { reason: 'no-endpoints' } : {}) };
 }
 
-/** How a backend that speaks TLS is reached, from proxy-ssl-*; a CA or `proxy-ssl-verify: on` switches verification on. */
+/** How a backend that speaks TLS is reached, from proxy-ssl-*: verified when a CA is known or `proxy-ssl-verify: on` asks for it, unless that says off (I-8). */
 export function backendTls(need: BackendNeed, secretOf: (key: string) => Secret | undefined): BackendTls | undefined {
   const options = need.annotations?.proxySsl;
   if (options === undefined) return undefined;
   const data = options.secretKey === undefined ? undefined : secretOf(options.secretKey)?.data;
   const pem = (name: string): string | undefined => (data?.[name] === undefined ? undefined : Buffer.from(data[name], 'base64').toString('utf8'));
-  return { serverName: options.name, caPem: pem('ca.crt'), certPem: pem('tls.key') === undefined ? undefined : pem('tls.crt'), keyPem: pem('tls.key'), mayVerify: options.mayVerify };
+  const caPem = pem('ca.crt');
+  const mayVerify = options.verify ?? caPem !== undefined;
+  const [namespace = '', name = ''] = need.serviceKey.split('/');
+  const serverName = options.name ?? (mayVerify ? `${name}.${namespace}.svc` : undefined);
+  return { serverName, caPem, certPem: pem('tls.key') === undefined ? undefined : pem('tls.crt'), keyPem: pem('tls.key'), mayVerify };
 }
 
 /** Verification needs a name or a CA that the object gives; without either the certificate cannot be checked (ingress-nginx does not check it then). */

@@ -12,6 +12,7 @@ import type { Log } from '../api/log.ts';
 import { resources } from '../api/resources.ts';
 import type { ServiceView } from '../api/services.ts';
 import type { WorkerChannel } from '../api/workers.ts';
+import type { ParsedAnnotations } from './annotations.ts';
 import { BackendSet } from './backend-set.ts';
 import { backendTls } from './backends.ts';
 import { planCertificates, type CertificatePlan } from './certificates.ts';
@@ -23,6 +24,7 @@ import { explainUrl, type Explanation } from './explain.ts';
 import { registerIngressMetrics } from './metrics.ts';
 import { planIngress, type PlanFault } from './plan.ts';
 import type { FromWorker, HostSpec, ListenMessage, RouteSpec, UpdateMessage } from './protocol.ts';
+import { externalNameFault, type ExternalNameRules } from '../proxy/http/external-names.ts';
 import { makeLimitMemory } from '../proxy/http/policy/limits.ts';
 import { makeSelfSigned } from './self-signed.ts';
 import { StatusWriter } from './status.ts';
@@ -42,6 +44,8 @@ export interface IngressControllerOptions {
   connectionsMax?: number; connectionsPerSourceMax?: number;
   hostOwnership?: HostOwnership; mayServeClassless?: boolean;
   trustedCIDRs?: readonly string[]; isProxyProtocolOn?: boolean;
+  /** ExternalName backends; default: refused with an Event (P-16). */
+  externalNames?: Partial<ExternalNameRules>;
 }
 
 const flushDelayMs = 2;
@@ -82,7 +86,7 @@ export class IngressController {
     this.#claims = new Claims(options.hostOwnership ?? 'shared');
     this.#events = new EventWriter(options.client, options.clock, options.log);
     this.#status = new StatusWriter(options.client, options.publishAddresses, options.clock, options.log);
-    this.#backends = new BackendSet(options.view, (need) => ({ tls: backendTls(need, (key) => options.informers.secrets.store.get(key)) }));
+    this.#backends = new BackendSet(options.view, (need) => ({ tls: backendTls(need, (key) => options.informers.secrets.store.get(key)), mayUseNames: options.externalNames?.isAllowed ?? false }));
   }
 
   get httpPort(): number { return this.#httpPort; }
@@ -108,6 +112,7 @@ export class IngressController {
       options: {
         trustedCIDRs: this.#options.trustedCIDRs ?? [], isProxyProtocolOn: this.#options.isProxyProtocolOn ?? false, secret: randomBytes(32).toString('hex'), limitMemory: makeLimitMemory(), sessionTicketKeys: randomBytes(48),
         connectionsMax: this.#options.connectionsMax ?? defaultConnectionsMax, connectionsPerSourceMax: this.#options.connectionsPerSourceMax ?? defaultConnectionsMax, timeouts: this.#options.timeouts ?? {},
+        externalNames: { isAllowed: false, denyRanges: [], allowRanges: [], servers: [], ...this.#options.externalNames },
         ...(this.#options.accessLogFields === undefined ? {} : { accessLogFields: this.#options.accessLogFields }),
         ...(this.#options.accessLog === undefined ? {} : { accessLog: this.#options.accessLog }),
       },
@@ -196,6 +201,7 @@ export class IngressController {
       for (const host of this.#planOne(key)) dirtyHosts.add(host);
       if (before?.fallback !== undefined || this.#claims.plan(key)?.fallback !== undefined) isFallbackDirty = true;
     }
+    const planned = [...this.#dirtyIngresses];
     this.#dirtyIngresses.clear();
     const hosts: [string, HostSpec | null][] = [];
     for (const host of dirtyHosts) {
@@ -207,6 +213,7 @@ export class IngressController {
     }
     if (isFallbackDirty) this.#fallback = this.#claims.fallback();
     const backends = this.#backends.collect();
+    this.#tellRefusedNames(planned, backends.map(([backendKey]) => backendKey));
     const certificates = this.#isTlsDirty ? this.#planTls() : undefined;
     if (hosts.length === 0 && backends.length === 0 && !isFallbackDirty && certificates === undefined) return;
     const update: UpdateMessage = {
@@ -215,6 +222,20 @@ export class IngressController {
     };
     if (this.#pendingLive.size < 1_000) this.#pendingLive.set(update.generation, this.#dirtySinceMs);
     this.#options.workers.broadcast(update);
+  }
+
+  /** An ExternalName backend that is refused is an Event on each Ingress that uses it. */
+  #tellRefusedNames(ingresses: readonly string[], backendKeys: readonly string[]): void {
+    const tell = (key: string, backendKey: string): void => {
+      if (this.#backends.get(backendKey)?.reason !== 'external-name-refused') return;
+      const need = this.#claims.plan(key)?.needs.get(backendKey);
+      if (need === undefined) return;
+      const name = this.#options.view.get(need.serviceKey)?.service.spec?.externalName ?? '';
+      const why = externalNameFault(name) ?? 'is not allowed here (--ingress-external-names)';
+      this.#tell(key, { reason: 'ExternalNameRefused', field: need.field, message: `${need.field}: Service ${need.serviceKey} is of type ExternalName and ${JSON.stringify(name.slice(0, 253))} ${why}: this path answers 503` });
+    };
+    for (const key of ingresses) for (const backendKey of this.#claims.plan(key)?.needs.keys() ?? []) tell(key, backendKey);
+    for (const backendKey of backendKeys) for (const key of this.#backends.usersOf(backendKey)) tell(key, backendKey);
   }
 
   #planTls(): Pick<UpdateMessage, 'certificates' | 'defaultCertificate' | 'clientAuths'> {
@@ -243,8 +264,13 @@ export class IngressController {
     const dirty = this.#claims.set(key, plan);
     for (const fault of plan?.faults ?? []) this.#tell(key, fault);
     const { backendProtocol, proxySsl } = plan?.annotations ?? {};
-    if ((backendProtocol === 'https' || backendProtocol === 'h2') && proxySsl?.mayVerify !== true) this.#options.log.warn('certificates of the backend are not verified', { ingress: key });
+    if ((backendProtocol === 'https' || backendProtocol === 'h2') && !this.#mayVerify(proxySsl)) this.#options.log.warn('certificates of the backend are not verified', { ingress: key, field: proxySsl?.verify === false ? 'proxy-ssl-verify' : 'proxy-ssl-secret' });
     return dirty;
+  }
+
+  #mayVerify(options: ParsedAnnotations['proxySsl'] | undefined): boolean {
+    const secret = options?.secretKey === undefined ? undefined : this.#options.informers.secrets.store.get(options.secretKey);
+    return options?.verify ?? secret?.data?.['ca.crt'] !== undefined;
   }
 
   #tell(key: string, fault: PlanFault): void {

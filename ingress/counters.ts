@@ -13,7 +13,7 @@ export const column = Object.freeze({ class1: 0, requestBytes: 5, responseBytes:
 export const rowWidth = 9 + 14;
 /** Totals before the rows. */
 export const total = Object.freeze({ connections: 0, upstreams: 1, tunnels: 2, accepted: 3, appliedAtMs: 4, handshakeFailures: 5, limited: 8 });
-export const limitNames: readonly string[] = Object.freeze(['connections', 'connections_per_source', 'retry_budget', 'rate', 'route_connections', 'other']);
+export const limitNames: readonly string[] = Object.freeze(['connections', 'connections_per_source', 'retry_budget', 'rate', 'route_connections', 'external_name', 'overload', 'other']);
 const headWidth = 32;
 
 export function makeCounterMemory(): SharedArrayBuffer { return new SharedArrayBuffer((headWidth + rowCountMax * rowWidth) * 8); }

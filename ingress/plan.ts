@@ -10,7 +10,7 @@ import { linearExpression } from './table.ts';
 export interface PlanFault { readonly reason: string; readonly field: string; readonly message: string }
 
 /** A backend some route needs: the Service port by number or name. */
-export interface BackendNeed { readonly key: string; readonly serviceKey: string; readonly port: { readonly number?: number | undefined; readonly name?: string | undefined }; readonly protocol: string | undefined; readonly annotations: ParsedAnnotations | undefined }
+export interface BackendNeed { readonly key: string; readonly serviceKey: string; readonly port: { readonly number?: number | undefined; readonly name?: string | undefined }; readonly protocol: string | undefined; readonly annotations: ParsedAnnotations | undefined; /** Where the object names it first. */ readonly field: string }
 
 export interface Claim { readonly host: string; readonly route: Omit<RouteSpec, 'row'>; readonly service: string }
 
@@ -38,7 +38,7 @@ export function planIngress(ingress: Ingress, secretOf: SecretOf): IngressPlan {
   const needs = new Map<string, BackendNeed>();
   const annotations = parseAnnotations(ingress.metadata.annotations ?? {}, namespace, name, secretOf, (ingress.spec?.tls?.length ?? 0) > 0);
   faults.push(...annotations.faults);
-  for (const { key: backendKey, serviceKey, port } of annotations.services) needs.set(backendKey, { key: backendKey, serviceKey, port: { number: port }, protocol: undefined, annotations: undefined });
+  for (const { key: backendKey, serviceKey, port } of annotations.services) needs.set(backendKey, { key: backendKey, serviceKey, port: { number: port }, protocol: undefined, annotations: undefined, field: 'metadata.annotations' });
   const context: PlanContext = { key, namespace, faults, needs, annotations };
   const claims: Claim[] = [];
   for (const [ruleIndex, rule] of (ingress.spec?.rules ?? []).entries()) {
@@ -116,15 +116,15 @@ function target(context: PlanContext, backend: IngressBackend, field: string): {
     fault(context, 'InvalidBackend', `${field}.service.port`, 'needs a number or a name');
     return { reason: 'port-not-found' };
   }
-  return { backend: needBackend(context, service.name, { number: service.port?.number, name: service.port?.name }) };
+  return { backend: needBackend(context, service.name, { number: service.port?.number, name: service.port?.name }, `${field}.service.name`) };
 }
 
-function needBackend(context: PlanContext, name: string, port: BackendNeed['port']): string {
+function needBackend(context: PlanContext, name: string, port: BackendNeed['port'], field: string): string {
   const { annotations, namespace } = context;
   const serviceKey = `${namespace}/${name}`;
   const variant = annotations.backendVariant === '' ? '' : `|${annotations.backendVariant}`;
   const key = `${serviceKey}:${port.number ?? port.name}${variant}`;
-  if (!context.needs.has(key)) context.needs.set(key, { key, serviceKey, port, protocol: annotations.backendProtocol, annotations });
+  if (!context.needs.has(key)) context.needs.set(key, { key, serviceKey, port, protocol: annotations.backendProtocol, annotations, field });
   return key;
 }
 

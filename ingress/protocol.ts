@@ -2,6 +2,7 @@
 // between two requests; a worker that starts late gets one update with everything. See controller.ts and worker.ts.
 
 import type { BackendProtocol, BackendTls, EndpointAddress } from '../proxy/http/endpoints.ts';
+import type { ExternalNameRules } from '../proxy/http/external-names.ts';
 import type { PolicySpec } from '../proxy/http/policy/spec.ts';
 import type { RetryRules, RouteTimeouts } from '../proxy/http/route.ts';
 
@@ -38,6 +39,7 @@ export interface ListenOptions {
   secret: string; limitMemory: SharedArrayBuffer;
   connectionsMax: number; connectionsPerSourceMax: number;
   timeouts: Readonly<Record<string, number>>;
+  externalNames: ExternalNameRules;
 }
 
 export interface UpdateMessage {

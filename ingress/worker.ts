@@ -7,6 +7,7 @@ import v8 from 'node:v8';
 import { parseCIDR } from '../api/address.ts';
 import type { WorkerContext, WorkerSide } from '../api/workers.ts';
 import { HttpEngine, type ClientCertificate } from '../proxy/http/engine.ts';
+import { ExternalNames } from '../proxy/http/external-names.ts';
 import { openSharedLimits } from '../proxy/http/policy/limits.ts';
 import { readProxyHeader } from '../proxy/http/message/proxy-header.ts';
 import { AccessLog } from './access-log.ts';
@@ -67,9 +68,14 @@ class IngressWorker {
     const trusted = options.trustedCIDRs.flatMap((text) => parseCIDR(text) ?? []);
     const accessLog = this.#accessLog = options.accessLog === undefined ? undefined : new AccessLog(options.accessLog, options.accessLogFields, clock, (lines) => this.#post({ type: 'access', lines }));
     const observer = this.#observer = new CountingObserver(this.#memory, accessLog === undefined ? undefined : (exchange, durationMs) => accessLog.write(exchange, durationMs));
+    const { externalNames } = options;
+    const names = !externalNames.isAllowed ? {} : { lookup: new ExternalNames(externalNames, clock, (name, fault) => {
+      observer.limited('external_name');
+      log.warn('external name refused', { name, fault });
+    }).lookup };
     const engine = this.#engine = new HttpEngine({
       router: this.#table, clock, log, observer, timeouts: options.timeouts, isTrusted: (ip) => trusted.some((cidr) => cidr.contains(ip)),
-      connectionsMax: options.connectionsMax, connectionsPerSourceMax: options.connectionsPerSourceMax,
+      connectionsMax: options.connectionsMax, connectionsPerSourceMax: options.connectionsPerSourceMax, ...names,
     });
     const onFailure = (): void => { observer.values[total.handshakeFailures] = observer.values[total.handshakeFailures]! + 1; };
     const tlsServer = this.#tlsServer = createTlsServer(this.#certificates, { ticketKeys: options.sessionTicketKeys, handshakeTimeoutMs }, (socket, serverName) => this.#acceptTls(engine, socket, serverName), onFailure);

@@ -17,6 +17,7 @@ import { Deadlines } from './deadlines.ts';
 import { DownstreamH1 } from './downstream-h1.ts';
 import { outstandingPerEndpointMax, type Backend, type Endpoint } from './endpoints.ts';
 import type { Exchange, Upstream } from './exchange.ts';
+import { refuseNames } from './external-names.ts';
 import { serveH2 } from './h2-front.ts';
 import { finishRequestText } from './policy/auth.ts';
 import { runPolicy } from './policy/run.ts';
@@ -69,6 +70,8 @@ export interface HttpEngineOptions {
   /** Peers whose X-Forwarded-* are believed. */
   isTrusted?: (ip: string) => boolean;
   observer?: Observer; random?: () => number;
+  /** Resolves endpoints that are names (external-names.ts); default: none is reached. */
+  lookup?: net.LookupFunction;
   requestsPerConnectionMax?: number; connectionsMax?: number; connectionsPerSourceMax?: number;
 }
 
@@ -102,6 +105,7 @@ export class HttpEngine {
   readonly clock: Clock;
   readonly observer: Observer;
   readonly random: () => number;
+  readonly lookup: net.LookupFunction;
   /** Policies and request text are reached through the engine, since they in turn make exchanges (sub-requests). */
   readonly runPolicy: typeof runPolicy = runPolicy;
   readonly writeRequest: typeof finishRequestText = finishRequestText;
@@ -132,6 +136,7 @@ export class HttpEngine {
     this.log = options.log;
     this.observer = options.observer ?? noObserver;
     this.random = options.random ?? Math.random;
+    this.lookup = options.lookup ?? refuseNames;
     this.deadlines = new Deadlines(options.clock);
     this.timeouts = { ...httpTimeouts, ...options.timeouts };
     this.headLimits = { ...headLimits, ...options.headLimits };

@@ -55,7 +55,7 @@ export class UpstreamH1 implements Upstream {
     const { tls: tlsOptions, protocol } = endpoint.backend;
     if (protocol === 'https') {
       this.socket = tls.connect({
-        host: endpoint.ip, port: endpoint.port, ALPNProtocols: ['http/1.1'], rejectUnauthorized: tlsOptions?.mayVerify ?? true,
+        host: endpoint.ip, port: endpoint.port, lookup: engine.lookup, ALPNProtocols: ['http/1.1'], rejectUnauthorized: tlsOptions?.mayVerify ?? true,
         ...(tlsOptions?.serverName === undefined ? {} : { servername: tlsOptions.serverName }),
         ...(tlsOptions?.caPem === undefined ? {} : { ca: tlsOptions.caPem }),
         ...(tlsOptions?.certPem === undefined ? {} : { cert: tlsOptions.certPem, key: tlsOptions.keyPem }),
@@ -65,7 +65,7 @@ export class UpstreamH1 implements Upstream {
       this.socket.on('secureConnect', () => this.#onConnect());
     } else {
       this.socket = net.connect({
-        host: endpoint.ip, port: endpoint.port, noDelay: true,
+        host: endpoint.ip, port: endpoint.port, lookup: engine.lookup, noDelay: true,
         onread: { buffer: () => this.#nextBuffer(), callback: (count, bytes) => this.onBytes(count, bytes as Buffer) },
       });
       this.socket.on('connect', () => this.#onConnect());

@@ -23,7 +23,7 @@ class Session {
     const { protocol, tls } = endpoint.backend;
     engine.upstreamOpened();
     this.client = http2Module().connect(`${protocol === 'h2' ? 'https' : 'http'}://${endpoint.name}`, {
-      settings: { enablePush: false, initialWindowSize: 262_144 },
+      settings: { enablePush: false, initialWindowSize: 262_144 }, lookup: engine.lookup,
       ...(protocol === 'h2' ? {
         rejectUnauthorized: tls?.mayVerify ?? true, ALPNProtocols: ['h2'], ...(tls?.serverName === undefined ? {} : { servername: tls.serverName }), ...(tls?.caPem === undefined ? {} : { ca: tls.caPem }),
         ...(tls?.certPem === undefined ? {} : { cert: tls.certPem, key: tls.keyPem }),

@@ -199,6 +199,7 @@ test('ExternalName is refused by default; a resource backend fails its own path 
   expect([resource.status, resource.headers['netloom-reason']]).toEqual([503, 'unsupported-backend']);
   expect((await world.request({ host: 'a.test' })).status).toBe(200);
   await world.until(() => world.events(), (events) => events.some((event) => event.startsWith('UnsupportedBackend spec.rules[0].http.paths[1].backend.resource')));
+  await world.until(() => world.events(), (events) => events.some((event) => event.startsWith('ExternalNameRefused spec.rules[0].http.paths[0].backend.service.name')));
 });
 
 test('a class of another controller is not served; its status stays empty', async () => {
