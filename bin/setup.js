@@ -3,18 +3,16 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
 import { cacheDir, servingFlags } from './tuning.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const isDev = process.argv.includes('--dev');
 const has = (path) => existsSync(join(root, 'node_modules', path));
-/** Compiles every module once, so that the first start is as quick and small as the later ones. worker-main.ts throws here, but is compiled. */
+/** Without it the first start would take a second longer and the memory of the compiler. */
 function warmCompileCache() {
   const node = join(root, 'node_modules', `node-${process.platform}-${process.arch}`, 'bin', 'node');
-  const modules = ['cli/main.ts', 'cli/up.ts', 'control/start.ts', 'agent/agent.ts', 'proxy/proxier.ts', 'dns/server.ts', 'ingress/controller.ts', 'dns/worker.ts', 'ingress/worker.ts', 'proxy/userspace/worker.ts', 'api/worker-main.ts'];
-  const script = `import('node:module').then(async (m) => { m.enableCompileCache(${JSON.stringify(cacheDir(root))}); for (const name of ${JSON.stringify(modules)}) await import(${JSON.stringify(`${pathToFileURL(root).href}/`)} + name).catch(() => {}); m.flushCompileCache(); process.exit(0); })`;
-  spawnSync(existsSync(node) ? node : process.execPath, [...servingFlags('up'), '-e', script], { cwd: root, stdio: 'ignore', timeout: 60_000 });
+  spawnSync(existsSync(node) ? node : process.execPath, [...servingFlags('up'), join(root, 'bin', 'warm.js')], { cwd: root, stdio: 'ignore', timeout: 60_000 });
 }
 
 const isReady = has('undici/package.json') && (!isDev || has('vitest/package.json'));
