@@ -5,6 +5,7 @@ import { InvalidArgumentError, Option, type Command } from 'commander';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { parseCIDR, parseIP } from '../api/address.ts';
+import { addDnsFlags, type DnsFlags } from './dns-options.ts';
 
 export interface DataDirFlags { dataDir: string }
 export interface ManifestFlags { file?: string[]; watch?: boolean }
@@ -17,7 +18,7 @@ export interface NodeFlags {
   nodeName?: string; nodeIp?: string[]; logLevel?: 'debug' | 'info' | 'warn' | 'error'; logFormat: 'text' | 'json'; readyFile?: string; workers?: number; drain: number;
   healthzPort: number; agent: boolean; proxy: boolean; dns: boolean; ingress: boolean; nodeportAddresses?: string[]; cleanup?: boolean; accessLog?: string; ingressExternalNames?: true | string[];
 }
-export type AllFlags = DataDirFlags & ManifestFlags & ControlFlags & NodeFlags & { server?: string; token?: string; kubeconfig?: string; context?: string; proxyOnly?: boolean };
+export type AllFlags = DnsFlags & DataDirFlags & ManifestFlags & ControlFlags & NodeFlags & { server?: string; token?: string; kubeconfig?: string; context?: string; proxyOnly?: boolean };
 
 export function parsePort(text: string): number {
   const port = Number(text);
@@ -94,7 +95,7 @@ function addCommonFlags(command: Command): Command {
 }
 
 export function addNodeFlags(command: Command): Command {
-  return addCommonFlags(command)
+  return addDnsFlags(addCommonFlags(command), parsePort)
     .addOption(new Option('--http-port <port>', 'Ingress HTTP (default 80 as root, else 8080)').env('NETLOOM_HTTP_PORT').argParser(parsePort))
     .addOption(new Option('--https-port <port>', 'Ingress HTTPS (default 443 as root, else 8443)').env('NETLOOM_HTTPS_PORT').argParser(parsePort))
     .addOption(new Option('--dns-port <port>', 'DNS (default 53 as root, else 1053)').env('NETLOOM_DNS_PORT').argParser(parsePort))

@@ -17,6 +17,7 @@ import type { IngressController } from '../ingress/controller.ts';
 import type { ExternalNameRules } from '../proxy/http/external-names.ts';
 import type { Proxier } from '../proxy/proxier.ts';
 import type { Health } from './admin.ts';
+import { dnsOptions } from './dns-options.ts';
 import type { Listener } from './instance.ts';
 import { adoptCluster, connectNode, type NodeCredentials } from './join.ts';
 import type { Settings } from './settings.ts';
@@ -199,11 +200,12 @@ export class Stack {
         view, namespaces: informers.namespaces, pods: settings.dnsPods === 'disabled' ? undefined : informers.pods, clusterDomain: settings.clusterDomain,
         listen: [{ address: settings.bind, port: settings.dnsPort }, ...(inside === undefined ? [] : [inside])],
         upstreams: settings.dnsUpstreams, clusterNetworks: settings.serviceCIDRs, podsMode: settings.dnsPods, workers: 1, dataDir: settings.dataDir, clock: this.clock, log: this.log.with({ component: 'dns' }),
+        ...dnsOptions(settings, () => this.control?.servingCertificate([settings.nodeName, 'localhost'], [...settings.nodeIPs, '127.0.0.1', settings.dnsClusterIP]) ?? this.#credentials?.serving),
         ...(inside === undefined ? {} : { publish: { client, address: inside.address, port: inside.port, nodeName: settings.nodeName } }),
       });
       await dns.start();
       return dns;
-    }, (dns) => ({ where: dns.addresses.map((item) => `${item.address}:${item.port}`).join(', '), health: () => dns.health(), stop: (drainMs) => dns.stop(drainMs), registerMetrics: (registry) => dns.registerMetrics(registry) }));
+    }, (dns) => ({ where: [...dns.addresses.map((item) => `${item.address}:${item.port}`), ...dns.tlsAddresses.map((item) => `tls ${item.address}:${item.port}`), ...dns.httpsAddresses.map((item) => `https ${item.address}:${item.port}`)].join(', '), health: () => dns.health(), stop: (drainMs) => dns.stop(drainMs), registerMetrics: (registry) => dns.registerMetrics(registry) }));
   }
 
   async #startIngress(client: ApiClient, informers: SharedInformers, view: ServiceView, onPart: (part: Part) => void): Promise<void> {
