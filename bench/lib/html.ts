@@ -83,4 +83,4 @@ function bars(title: string, result: LoadResult): string {
   return `<figure><figcaption>${escape(title)}</figcaption><svg viewBox="0 0 ${width} ${items.length * 18 + 8}" width="${width}" role="img" aria-label="${escape(title)}">${rows}</svg></figure>`;
 }
 
-function escape(text: string): string { return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;'); }
+export function escape(text: string): string { return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;'); }
