@@ -7,6 +7,7 @@ import { ServiceAllocator } from './service-allocation.ts';
 import type { AllocationConflict } from './service-allocation.ts';
 import { ServiceSync } from './service-sync.ts';
 import { endpointAddressesStep } from './endpoints.ts';
+import { definitionsStep } from './definitions.ts';
 import { defaultIngressClassStep, jobStep, podStep } from './fillers.ts';
 import { namespaceLifecycleStep } from './namespaces.ts';
 import { externalIPsStep, loadBalancerStatusStep, selectorWarningStep, serviceAllocationStep } from './services.ts';
@@ -34,6 +35,7 @@ export function admissionChain(context: AdmissionContext): Admission {
     namespaceLifecycleStep(context),
     podStep(context),
     jobStep(),
+    definitionsStep(context),
     defaultIngressClassStep(context),
     endpointAddressesStep(context),
     loadBalancerStatusStep(context),
@@ -55,7 +57,8 @@ const partCount = 32;
 
 /**
  * Of several servers on one store each picks from a part of its own, chosen at start: a number that one gives out takes
- * a moment to reach the others. What is asked for by number in that moment on two servers is left to the repair pass.
+ * a moment to reach the others. When it happens all the same, or both are asked for one number, the store decides
+ * (../server/verbs/claims.ts).
  */
 function ownPart(): () => number {
   const part = Math.floor(Math.random() * partCount);

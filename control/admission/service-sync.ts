@@ -6,6 +6,7 @@ import type { Clock, TimerHandle } from '../../api/clock.ts';
 import type { Log } from '../../api/log.ts';
 import type { Service } from '../../api/types.ts';
 import type { Storage, StoredEvent, StoreWatch } from '../storage/store.ts';
+import { ClaimRepair } from '../server/verbs/claims.ts';
 import type { AllocationConflict, ServiceAllocator } from './service-allocation.ts';
 
 const repairPeriodMs = 180_000;
@@ -22,13 +23,18 @@ export interface ServiceSyncOptions {
 export class ServiceSync {
   readonly #options: ServiceSyncOptions;
   readonly #leaks = new Map<string, number>();
+  /** Only where servers share a store. */
+  readonly #claims: ClaimRepair | undefined;
   #watch: StoreWatch | undefined;
   #timers: TimerHandle[] = [];
   #isStopped = false;
   /** Conflicts of the last pass. */
   conflicts: readonly AllocationConflict[] = [];
 
-  constructor(options: ServiceSyncOptions) { this.#options = options; }
+  constructor(options: ServiceSyncOptions) {
+    this.#options = options;
+    this.#claims = options.storage.stats().kind === 'etcd' ? new ClaimRepair(options.storage) : undefined;
+  }
 
   /** Takes what is stored and follows changes from there. */
   start(): void {
@@ -36,6 +42,7 @@ export class ServiceSync {
     const page = storage.list('services');
     this.conflicts = allocator.reserveFromExisting(page.items.map((item) => item.object as Service));
     this.#follow(page.revision);
+    this.#repairClaims();
     this.#timers.push(clock.every(repairPeriodMs, () => this.repair()));
   }
 
@@ -67,14 +74,18 @@ export class ServiceSync {
     if (event.type === 'DELETED') { allocator.free(service); return; }
     const previous = event.previous?.object as Service | undefined;
     if (previous !== undefined) allocator.free(previous, previous.metadata.uid === service.metadata.uid ? service : undefined);
-    // Two servers on one store can, within the time that a write needs to reach the other, give out the same number.
-    const conflicts = allocator.reserve(service);
-    if (conflicts.length > 0) this.#options.onConflicts?.(conflicts);
+    // What is held here by a write under way may already be another server's: that write will be refused and ask again.
+    allocator.reserve(service);
+  }
+
+  #repairClaims(): void {
+    this.#claims?.pass().catch((error: unknown) => { this.#options.log.warn('claims of addresses cannot be repaired', { err: error }); });
   }
 
   /** One pass: re-reserves from the stored Services, frees what nobody owned for three passes, reports conflicts. */
   repair(): readonly AllocationConflict[] {
     const { storage, allocator, log } = this.#options;
+    this.#repairClaims();
     const services = storage.list('services').items.map((item) => item.object as Service);
     this.conflicts = allocator.reserveFromExisting(services);
     const owners = new Map(services.map((service) => [service.metadata.uid ?? '', service]));

@@ -20,7 +20,7 @@ export interface Crd extends KubeObject {
     group: string; scope: 'Namespaced' | 'Cluster'; names: { plural: string; singular?: string; kind: string; listKind?: string; shortNames?: string[]; categories?: string[] };
     versions: CrdVersion[]; preserveUnknownFields?: boolean; conversion?: { strategy?: string };
   };
-  status?: { conditions?: { type: string; status: string }[]; acceptedNames?: object; storedVersions?: string[] };
+  status?: { conditions?: { type: string; status: string }[]; acceptedNames?: { singular?: string; shortNames?: string[]; categories?: string[] }; storedVersions?: string[] };
 }
 
 export const crdStorage = 'customresourcedefinitions.apiextensions.k8s.io';
@@ -28,6 +28,8 @@ export const crdCleanupFinalizer = 'customresourcecleanup.apiextensions.k8s.io';
 
 const builtIn = new Map(builtInResources.map((info) => [`${groupVersion(info)}/${info.resource}`, info]));
 const builtInGroups = new Set(builtInResources.map((info) => info.group));
+/** What the store keeps for the servers themselves: keys, claims. No definition makes it visible. */
+const hiddenCollections: ReadonlySet<string> = new Set(['keys.netloom.dev', 'claims.netloom.dev']);
 const readWrite = ['get', 'patch', 'update'];
 
 interface MadeCrd { revision: number; crd: Crd; rows: readonly ResourceInfo[] }
@@ -94,14 +96,15 @@ export class Registry {
 
 function rowsOf(crd: Crd): ResourceInfo[] {
   const { group, names, scope, versions } = crd.spec;
-  if (!isEstablished(crd)) return [];
+  if (!isEstablished(crd) || hiddenCollections.has(`${names.plural}.${group}`)) return [];
   return versions.filter((version) => version.served).sort((a, b) => compareVersions(a.name, b.name)).map((version) => {
     const subresources: Record<string, SubresourceInfo> = {};
     if (version.subresources?.status !== undefined) subresources['status'] = { kind: names.kind, verbs: readWrite };
     if (version.subresources?.scale !== undefined) subresources['scale'] = { kind: 'Scale', group: 'autoscaling', version: 'v1', verbs: readWrite };
+    const accepted = crd.status?.acceptedNames ?? names;
     return {
-      group, version: version.name, resource: names.plural, kind: names.kind, singular: names.singular ?? names.kind.toLowerCase(), isNamespaced: scope === 'Namespaced',
-      shortNames: names.shortNames ?? [], categories: names.categories ?? [], verbs: allVerbs, subresources, storage: `${names.plural}.${group}`,
+      group, version: version.name, resource: names.plural, kind: names.kind, singular: accepted.singular ?? names.kind.toLowerCase(), isNamespaced: scope === 'Namespaced',
+      shortNames: accepted.shortNames ?? [], categories: accepted.categories ?? [], verbs: allVerbs, subresources, storage: `${names.plural}.${group}`,
       hasGeneration: true, hasStatus: version.subresources?.status !== undefined, mayCreateOnUpdate: false, needsVersionOnUpdate: true,
       fieldLabels: Object.fromEntries((version.selectableFields ?? []).map(({ jsonPath }) => [jsonPath.replace(/^\./, ''), jsonPath.replace(/^\./, '')])),
       crdName: crd.metadata.name,
@@ -109,7 +112,8 @@ function rowsOf(crd: Crd): ResourceInfo[] {
   });
 }
 
-function isEstablished(crd: Crd): boolean {
+/** Whether a definition's names were accepted, so that it is served. */
+export function isEstablished(crd: Crd): boolean {
   return crd.status?.conditions?.some((condition) => condition.type === 'Established' && condition.status === 'True') ?? false;
 }
 

@@ -3,7 +3,7 @@
 
 import { parseCIDR } from '../../../api/address.ts';
 import { formatTime, type Clock } from '../../../api/clock.ts';
-import type { KubeObject, StatusCause } from '../../../api/types.ts';
+import type { KubeObject, Service, StatusCause } from '../../../api/types.ts';
 import type { Admission } from '../../admission/chain.ts';
 import { isTrusted, type AdmissionRequest, type AdmissionResult } from '../../admission/types.ts';
 import { applyDefaults } from '../../defaults/defaults.ts';
@@ -29,6 +29,8 @@ export interface WriteHooks {
   /** Server-side apply. Throws Conflict with causes. */
   apply(request: OwnershipRequest & { live: KubeObject | undefined; applied: KubeObject }): KubeObject;
   admit(request: AdmissionRequest): Promise<AdmissionResult>;
+  /** Notes what a Service of another server holds, before its event arrives. */
+  noteHolder(service: Service): void;
   /** Rules about the writer and the object together: nodes keep to their own, nobody grants more than they have. Throws Forbidden. */
   checkWriter(user: UserInfo, resource: ResourceInfo, object: KubeObject, old: KubeObject | undefined): void;
   validateCreate(object: KubeObject, resource: ResourceInfo, user: UserInfo): StatusCause[];
@@ -70,6 +72,7 @@ export function makeHooks(options: HooksOptions): WriteHooks {
       if (object !== old) options.authorizer.checkGrant(user, resource, object);
     },
     admit: (request) => options.admission.admit(request),
+    noteHolder: (service) => { options.admission.allocator.reserve(service); },
     validateCreate: (object, resource, user) => validateCreate(object, { ...contextOf(user), ...customOf(resource) }),
     validateUpdate: (object, old, resource, user, subresource) => validateUpdate(object, old, { ...contextOf(user), subresource, ...customOf(resource) }),
   };

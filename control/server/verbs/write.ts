@@ -14,7 +14,7 @@ import type { RequestContext } from '../context.ts';
 import { toServed } from '../conversion.ts';
 import { requestProblems, requestStorage, stampRequester } from '../subresources/signing.ts';
 import { readObject, storedForm } from './body.ts';
-import { isClaimTaken } from './claims.ts';
+import { claimHolder, isClaimTaken } from './claims.ts';
 import { completesDeletion, commitDeletion } from './finalize.ts';
 import { checkPlace, generateName, inOrder, prepareCreate, prepareUpdate, staleError, uidError, type WritePart } from './meta.ts';
 import { keyOf, notFoundError, sendShown, sendStored } from './read.ts';
@@ -25,6 +25,8 @@ type Whole = KubeObject & Record<string, unknown>;
 /** Tries of a generated name that is taken, and of an unconditional write that lost a race. */
 const generatedNameTries = 8;
 const raceTries = 8;
+/** Tries of a write whose numbers other servers took. */
+const claimTries = 20;
 
 /** POST to a collection. */
 export async function createObject(context: RequestContext): Promise<void> {
@@ -61,9 +63,7 @@ export async function createFrom(context: RequestContext, received: KubeObject, 
     try {
       return await createOnce(context, object, options, manages);
     } catch (error) {
-      // Another server gave out the same address at the same moment: allocate again.
-      if (isClaimTaken(error) && tries < raceTries) continue;
-      if (isClaimTaken(error)) throw invalid(resource.kind, resource.group, object.metadata.name, [{ reason: 'FieldValueInvalid', message: `Invalid value: "": provided address or port is already allocated`, field: 'spec' }]);
+      if (isClaimTaken(error)) { await learnHolder(context, object.metadata.name, error, tries); continue; }
       if (!isGenerated || !isAlreadyExists(error) || tries === generatedNameTries) throw error;
       object.metadata.name = generateName(object.metadata.generateName ?? '');
     }
@@ -142,10 +142,19 @@ export async function updateFrom(context: RequestContext, options: WriteOptions,
     try {
       return await (tries === 1 ? once() : server.retries.run(`${resource.storage}/${info.namespace}/${info.name}`, once));
     } catch (error) {
+      if (isClaimTaken(error)) { await learnHolder(context, info.name, error, tries); continue; }
       if (!(isConflict(error) && (error as NetloomError).source === 'internal') || tries === raceTries) throw error;
       if (isConditional) throw staleError(context.resource, context.info.name);
     }
   }
+}
+
+/** Another server gave out the same number at the same moment: with its holder known, allocating again finds another one or refuses. */
+async function learnHolder(context: RequestContext, name: string, error: NetloomError, tries: number): Promise<void> {
+  const { resource, server } = context;
+  if (tries === claimTries) throw invalid(resource.kind, resource.group, name, [{ reason: 'FieldValueInvalid', message: `Invalid value: "${error.details?.name ?? ''}": provided address or port is already allocated`, field: 'spec' }]);
+  const holder = await claimHolder(server.storage, error);
+  if (holder !== undefined) server.hooks.noteHolder(holder);
 }
 
 /** A conflict inside the store: somebody wrote between our read and our commit. */
@@ -175,7 +184,7 @@ async function updateOnce(context: RequestContext, options: WriteOptions, part: 
     if (options.isDryRun) return { object: next, stored: undefined, isCreated: false };
     if (completesDeletion(next, resource)) return { object: await commitDeletion(context, live, next), stored: undefined, isCreated: false };
     if (isNoopWrite(live, next)) return writtenAs(live, false);
-    const stored = await server.writes.update(resource.storage, key, next, live).catch((error: unknown) => { throw isConflict(error) || isNotFound(error) || isClaimTaken(error) ? raceLost() : error; });
+    const stored = await server.writes.update(resource.storage, key, next, live).catch((error: unknown) => { throw !isClaimTaken(error) && (isConflict(error) || isNotFound(error)) ? raceLost() : error; });
     admitted.onCommitted();
     isKept = true;
     return writtenAs(stored, false);

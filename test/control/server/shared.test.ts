@@ -53,6 +53,47 @@ describe.skipIf(!hasEtcd)('two servers on one etcd', () => {
     const again = await one.call('POST', '/api/v1/namespaces/default/services', { body: { metadata: { name: 'again' }, spec: { clusterIP: made[0]?.json.spec.clusterIP, ports: [{ port: 80 }] } } });
     expect(again.status).toBe(201);
   });
+  test('200 creates that ask both servers for the same numbers: each number has exactly one winner, all others are told', async () => {
+    const path = '/api/v1/namespaces/default/services';
+    const wanted = Array.from({ length: 25 }, (_, index) => ({ clusterIP: `10.96.77.${index + 1}`, nodePort: 30_020 + index }));
+    const asks = wanted.flatMap(({ clusterIP, nodePort }, number) => Array.from({ length: 8 }, (_, index) => ({
+      number, world: index % 2 === 0 ? one : two,
+      // Half ask for the address, half for the port, in both protocols.
+      spec: index % 4 < 2 ? { clusterIP, ports: [{ port: 80 }] } : { type: 'NodePort', ports: [{ port: 80, protocol: index < 4 ? 'TCP' : 'UDP', nodePort }] },
+      key: `${index % 4 < 2 ? 'ip' : 'port'}-${number}`, name: `clash-${number}-${index}`,
+    })));
+    const answers = await Promise.all(asks.map(async (ask) => ({ ask, ...await ask.world.call('POST', path, { body: { metadata: { name: ask.name }, spec: ask.spec } }) })));
+    const winners = answers.filter((answer) => answer.status === 201);
+    expect(winners.map((answer) => answer.ask.key).sort()).toEqual([...new Set(asks.map((ask) => ask.key))].sort());
+    for (const answer of answers.filter((each) => each.status !== 201)) {
+      expect(answer.status, answer.text).toBe(422);
+      expect(answer.json.message).toMatch(/provided (IP|port) is already allocated$/);
+    }
+    for (const answer of winners) expect((await two.call('DELETE', `${path}/${answer.json.metadata.name}`)).status).toBe(200);
+    const again = await two.call('POST', path, { body: { metadata: { name: 'clash-again' }, spec: { type: 'NodePort', clusterIP: wanted[0]?.clusterIP, ports: [{ port: 80, nodePort: wanted[0]?.nodePort }] } } });
+    expect(again.status, again.text).toBe(201);
+  });
+  test('200 addresses given out by both at once are 200 different ones', async () => {
+    const answers = await Promise.all(Array.from({ length: 200 }, (_, index) => (index % 2 === 0 ? one : two).call('POST', '/api/v1/namespaces/default/services', { body: { metadata: { name: `any-${index}` }, spec: { ports: [{ port: 80 }] } } })));
+    expect(answers.map((answer) => answer.status)).toEqual(answers.map(() => 201));
+    expect(new Set(answers.map((answer) => answer.json.spec.clusterIP)).size).toBe(200);
+  });
+  test('a conditional update that asks for a number of the other server gets 422, not a conflict', async () => {
+    const path = '/api/v1/namespaces/default/services';
+    const spec = (nodePort?: number): object => ({ type: 'NodePort', ports: [{ port: 80, nodePort }] });
+    const before = await Promise.all([one, two].map((world, index) => world.call('POST', path, { body: { metadata: { name: `upd-${index}` }, spec: spec() } })));
+    const answers = await Promise.all([one, two].map((world, index) => world.call('PUT', `${path}/upd-${index}`, { body: { ...before[index]?.json, spec: { ...before[index]?.json.spec, ...spec(30_063) } } })));
+    expect(answers.map((answer) => answer.status).sort()).toEqual([200, 422]);
+    expect(answers.find((answer) => answer.status === 422)?.json.message).toContain('provided port is already allocated');
+  });
+  test('the collections that servers keep for themselves are not served, whatever is defined', async () => {
+    const names = { plural: 'claims', singular: 'claim', kind: 'Claim' };
+    await one.call('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', { body: {
+      metadata: { name: 'claims.netloom.dev' }, spec: { group: 'netloom.dev', scope: 'Cluster', names, versions: [{ name: 'v1', served: true, storage: true, schema: { openAPIV3Schema: { type: 'object' } } }] },
+    } });
+    expect((await one.call('GET', '/apis/netloom.dev/v1/claims')).status).toBe(404);
+    await one.call('DELETE', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/claims.netloom.dev');
+  });
   test('a watch at one hears writes at the other, in order', async () => {
     const from = (await one.call('GET', '/api/v1/namespaces/default/configmaps')).json.metadata.resourceVersion as string;
     const watch = one.call('GET', '/api/v1/namespaces/default/configmaps', { query: `watch=true&resourceVersion=${from}&timeoutSeconds=2` });
