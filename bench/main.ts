@@ -4,7 +4,7 @@
 import { parseArgs } from 'node:util';
 
 const help = `netloom bench URL | svc/NAME [-n NAMESPACE] | tcp://HOST:PORT | dns NAME [--server IP[:PORT]]
-netloom bench --peers [--quick] [--only PATTERN] [--rounds N] [--cpu-prof]
+netloom bench --peers [--quick | --smoke] [--only PATTERN] [--rounds N] [--duration T] [--cpu-prof]
 netloom bench micro [PATTERN] [--compare REV]
 
 Load (latency is counted from the moment a request should have been sent):

@@ -2,23 +2,26 @@
 // round, each proven to answer correctly before it is timed; medians and spread over the rounds; NDJSON of every run,
 // RESULTS.md and one HTML page. `--quick` takes one short round; `--smoke` only proves that each row works.
 
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, appendFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeBed } from './lib/bed.ts';
 import type { Bed, Contender, Row, Running } from './lib/contender.ts';
-import { htmlPage, resultTable } from './lib/html.ts';
 import { runLoad } from './lib/load.ts';
 import { defaultPlan, type LoadPlan, type LoadResult } from './lib/plan.ts';
 import { cpuMsOf, pinSelf, rssMbOf } from './lib/proc.ts';
-import { formatTable, markdownTable, median, ms } from './lib/report.ts';
+import { ms } from './lib/report.ts';
+import { makeReport, saveReport } from './peers-report.ts';
+import { profileRows, type RowProfile } from './profile-rows.ts';
 import { rows } from './rows.ts';
 import { systemRows, type SystemRow } from './system-rows.ts';
-import { facts, number, UsageError } from './user-load.ts';
+import { duration, number, UsageError } from './user-load.ts';
 import type { BenchArgs } from './main.ts';
 
 export interface Run { row: string; contender: string; round: number; cpuMicros: number; rssMb: number; result: LoadResult; latency?: LoadResult | undefined }
-export interface PeersOptions { rounds: number; durationMs: number; warmupMs: number; only: RegExp; folder: string; isSmoke: boolean; say: (line: string) => void }
+export interface PeersOptions { rounds: number;
+  /** Of a row without a goal; a row with one is measured twice as long. */
+  durationMs: number; warmupMs: number; only: RegExp; folder: string; stamp: string; isSmoke: boolean; say: (line: string) => void;
+  /** Who was left out and why, and what went wrong: part of the report. */
+  notes: Set<string>; failures: Set<string> }
 
 export async function runPeers(args: BenchArgs): Promise<number> {
   const isQuick = args.values['quick'] === true;
@@ -26,19 +29,51 @@ export async function runPeers(args: BenchArgs): Promise<number> {
   const pattern = typeof args.values['only'] === 'string' ? args.values['only'] : '';
   let only: RegExp;
   try { only = new RegExp(pattern); } catch { throw new UsageError(`--only ${pattern} is not a pattern`); }
-  const options: PeersOptions = {
-    rounds: number(args.values, 'rounds', isQuick || isSmoke ? 1 : 5, 1, 100), durationMs: isSmoke ? 150 : isQuick ? 800 : 3_000, warmupMs: isSmoke ? 50 : isQuick ? 400 : 1_000,
-    only, folder: join(import.meta.dirname, 'results'), isSmoke, say: (line) => { process.stderr.write(`${line}\n`); },
-  };
   const chosen = rows.filter((row) => only.test(row.name));
+  const rounds = number(args.values, 'rounds', isQuick || isSmoke ? 1 : 5, 1, 100);
+  const durationMs = duration(args.values, 'duration', isSmoke ? 80 : fitDuration(chosen, rounds, isQuick));
+  const options: PeersOptions = {
+    rounds, durationMs, warmupMs: duration(args.values, 'warmup', isSmoke ? 0 : durationMs), only, stamp: new Date().toISOString().replaceAll(':', '').slice(0, 17),
+    folder: join(import.meta.dirname, 'results'), isSmoke, say: (line) => { process.stderr.write(`${line}\n`); }, notes: new Set(), failures: new Set(),
+  };
   const system = systemRows.filter((row) => only.test(row.name) && !(isSmoke && row.isHeavy));
   if (chosen.length + system.length === 0) throw new UsageError(`no row matches ${pattern}`, [...rows, ...systemRows].map((row) => row.name).join(', '));
   const runs = await measureRows(chosen, options);
   const measured = await measureSystem(system, options, isQuick);
-  const report = makeReport(chosen, runs, measured);
+  const isWhole = pattern === '';
+  const profiles = await profile(chosen, options, args.values['cpu-prof'] === true ? 'all' : isWhole && !isQuick && !isSmoke ? 'hot' : 'none');
+  const report = makeReport({ chosen, runs, measured, profiles, notes: [...options.notes, ...options.failures] });
   process.stdout.write(`${report.text}\n`);
-  if (!isSmoke) saveReport(report, chosen, runs, options, pattern === '');
-  return runs.every((run) => run.result.count > 0) ? 0 : 1;
+  if (!isSmoke) saveReport(report, { chosen, runs, options, isWhole: isWhole && !isQuick, stamp: options.stamp });
+  return options.failures.size === 0 && runs.every((run) => run.result.count > 0) ? 0 : 1;
+}
+
+function note(options: PeersOptions, line: string): void { options.say(line); options.notes.add(line.slice(4)); }
+function fail(options: PeersOptions, line: string): void { options.say(line); options.failures.add(line.slice(4)); }
+
+/** A row that cannot be profiled is named; the figures are kept all the same. */
+async function profile(chosen: readonly Row[], options: PeersOptions, which: 'all' | 'hot' | 'none'): Promise<RowProfile[]> {
+  const profiles: RowProfile[] = [];
+  for (const row of which === 'none' ? [] : chosen.filter((item) => which === 'all' || item.hasLatencyRun)) {
+    try { profiles.push(...await profileRows([row], options.folder, options.stamp, options.isSmoke ? 200 : 2_000)); } catch (error) { fail(options, `xx  ${row.name}: no profile: ${(error as Error).message}`); }
+  }
+  return profiles;
+}
+
+/** How long the comparison as a whole may take, and what starting and stopping one contender takes of it. */
+const budgetMs = Object.freeze({ whole: 480_000, quick: 85_000, perStart: 720, leastMs: 250, mostMs: 3_000 });
+const weightOf = (row: Row): number => (row.goal === undefined ? 1 : 2);
+
+/** The duration that fits all chosen rows into the budget, so that one row alone is measured long and the whole in time. */
+export function fitDuration(chosen: readonly Row[], rounds: number, isQuick: boolean): number {
+  let starts = 0;
+  let units = 0;
+  for (const row of chosen) {
+    starts += row.contenders.length * rounds;
+    units += row.contenders.length * rounds * weightOf(row) * (row.hasLatencyRun ? 3 : 2);
+  }
+  const left = (isQuick ? budgetMs.quick : budgetMs.whole) - starts * budgetMs.perStart;
+  return Math.round(Math.max(budgetMs.leastMs, Math.min(budgetMs.mostMs, left / Math.max(1, units))));
 }
 
 /** Every row, round by round; a contender that cannot run is named and left out. */
@@ -51,7 +86,7 @@ export async function measureRows(chosen: readonly Row[], options: PeersOptions)
     for (const row of chosen) {
       const present = row.contenders.filter((contender) => {
         const reason = contender.missing();
-        if (reason !== undefined) options.say(`--  ${row.name}: ${contender.name} left out, ${reason}`);
+        if (reason !== undefined) note(options, `--  ${row.name}: ${contender.name} left out, ${reason}`);
         return reason === undefined;
       });
       for (let round = 0; round < options.rounds; round++) {
@@ -60,7 +95,7 @@ export async function measureRows(chosen: readonly Row[], options: PeersOptions)
             const run = await measureOne(row, contender, bed, round, options);
             runs.push(run);
             options.say(`ok  ${row.name.padEnd(16)} ${contender.name.padEnd(11)} ${run.result.perSecond.toFixed(0).padStart(8)}/s   cpu ${run.cpuMicros.toFixed(1).padStart(6)} us   p99 ${ms((run.latency ?? run.result).latencyMs.p99)}   rss ${run.rssMb.toFixed(0)} MB`);
-          } catch (error) { options.say(`xx  ${row.name}: ${contender.name}: ${(error as Error).message}`); }
+          } catch (error) { fail(options, `xx  ${row.name}: ${contender.name}: ${(error as Error).message}`); }
         }
       }
     }
@@ -74,10 +109,10 @@ const latencyRateMax = 8_000;
 async function measureOne(row: Row, contender: Contender, bed: Bed, round: number, options: PeersOptions): Promise<Run> {
   const running = await contender.start(bed, row.name);
   try {
-    const plan: LoadPlan = { ...defaultPlan, host: running.host, port: running.port, ...row.plan(running, bed), warmupMs: options.warmupMs, durationMs: options.durationMs };
+    const plan: LoadPlan = { ...defaultPlan, host: running.host, port: running.port, ...row.plan(running, bed), warmupMs: options.isSmoke ? options.warmupMs : options.warmupMs * weightOf(row), durationMs: options.isSmoke ? options.durationMs : options.durationMs * weightOf(row) };
     await verify(plan, row);
     const { result, cpuMicros } = await timed(plan, running, `${row.name} ${contender.name}`);
-    const latency = row.hasLatencyRun && !options.isSmoke ? (await timed({ ...plan, rate: Math.max(100, Math.min(latencyRateMax, Math.floor(result.perSecond / 2))) }, running, `${row.name} ${contender.name} at half`)).result : undefined;
+    const latency = row.hasLatencyRun && !options.isSmoke ? (await timed({ ...plan, warmupMs: 0, rate: Math.max(100, Math.min(latencyRateMax, Math.floor(result.perSecond / 2))) }, running, `${row.name} ${contender.name} at half`)).result : undefined;
     return { row: row.name, contender: contender.name, round, cpuMicros, rssMb: running.pid === 0 ? 0 : rssMbOf(running.pid), result, latency };
   } finally { await running.stop(); }
 }
@@ -109,73 +144,16 @@ async function measureSystem(system: readonly SystemRow[], options: PeersOptions
   const measured: Measured[] = [];
   for (const row of system) {
     const reason = row.missing();
-    if (reason !== undefined) { options.say(`--  ${row.name}: left out, ${reason}`); continue; }
+    if (reason !== undefined) { note(options, `--  ${row.name}: left out, ${reason}`); continue; }
     try {
       const values = await row.measure({ isQuick, isSmoke: options.isSmoke, say: options.say });
       measured.push({ row, values });
       options.say(`ok  ${row.name.padEnd(16)} ${Object.entries(values).map(([key, value]) => `${key} ${value}`).join('   ')}`);
     } catch (error) {
       measured.push({ row, values: {}, error: (error as Error).message });
-      options.say(`xx  ${row.name}: ${(error as Error).message}`);
+      fail(options, `xx  ${row.name}: ${(error as Error).message}`);
     }
   }
   return measured;
 }
 
-const heads = ['contender', 'per second', 'CPU us', 'CPU vs netloom', 'p50', 'p90', 'p99', 'p99.9', 'max', 'RSS MB', 'spread', 'errors'];
-
-function tableOf(row: Row, runs: readonly Run[]): string[][] {
-  const ours = median(runs.filter((run) => run.row === row.name && run.contender === 'netloom').map((run) => run.cpuMicros));
-  return row.contenders.flatMap((contender) => {
-    const own = runs.filter((run) => run.row === row.name && run.contender === contender.name);
-    if (own.length === 0) return [];
-    const of = (pick: (run: Run) => number): number => median(own.map(pick));
-    const cpu = of((run) => run.cpuMicros);
-    const latency = (run: Run): LoadResult => run.latency ?? run.result;
-    const speeds = own.map((run) => run.result.perSecond);
-    const spread = speeds.length < 2 ? '-' : `${(((Math.max(...speeds) - Math.min(...speeds)) / Math.max(1, median(speeds))) * 100).toFixed(0)} %`;
-    return [[contender.name, of((run) => run.result.perSecond).toFixed(0), cpu === 0 ? '-' : cpu.toFixed(1), cpu === 0 || ours === 0 ? '-' : (cpu / ours).toFixed(2), ms(of((run) => latency(run).latencyMs.p50)), ms(of((run) => latency(run).latencyMs.p90)), ms(of((run) => latency(run).latencyMs.p99)), ms(of((run) => latency(run).latencyMs.p999)), ms(of((run) => latency(run).latencyMs.max)), of((run) => run.rssMb).toFixed(0), spread, String(own.reduce((sum, run) => sum + run.result.errorCount, 0))]];
-  });
-}
-
-interface Report { text: string; markdown: string }
-
-function makeReport(chosen: readonly Row[], runs: readonly Run[], measured: readonly Measured[]): Report {
-  const text: string[] = [];
-  const markdown: string[] = [];
-  for (const row of chosen) {
-    const table = tableOf(row, runs);
-    const note = row.hasLatencyRun ? 'latencies at half of each contender\'s own saturation, open loop' : 'latencies at saturation, closed loop';
-    text.push(`\n${row.title} (${row.name}; ${note})${row.goal === undefined ? '' : `\ngoal: ${row.goal}`}`, formatTable(heads, table));
-    markdown.push(`### ${row.title}\n\n\`--only ${row.name}\`; CPU per ${row.unit}; ${note}.${row.goal === undefined ? '' : ` Goal: ${row.goal}.`}\n`, markdownTable(heads, table), '');
-  }
-  for (const item of measured) {
-    const pairs = item.error === undefined ? Object.entries(item.values).map(([key, value]) => [key, String(value)]) : [['error', item.error]];
-    text.push(`\n${item.row.title} (${item.row.name})${item.row.goal === undefined ? '' : `\ngoal: ${item.row.goal}`}`, formatTable(['what', 'value'], pairs));
-    markdown.push(`### ${item.row.title}\n\n\`--only ${item.row.name}\`.${item.row.goal === undefined ? '' : ` Goal: ${item.row.goal}.`}\n`, markdownTable(['what', 'value'], pairs), '');
-  }
-  return { text: text.join('\n'), markdown: markdown.join('\n') };
-}
-
-function saveReport(report: Report, chosen: readonly Row[], runs: readonly Run[], options: PeersOptions, isWhole: boolean): void {
-  mkdirSync(options.folder, { recursive: true });
-  const stamp = new Date().toISOString().replaceAll(':', '').slice(0, 15);
-  for (const run of runs) appendFileSync(join(options.folder, `${stamp}.ndjson`), `${JSON.stringify(run)}\n`);
-  const about = [...facts(), `commit ${commit()}`, ...versions()];
-  const sections = chosen.map((row) => ({ title: row.title, ...(row.goal === undefined ? {} : { note: `goal: ${row.goal}` }), results: runs.filter((run) => run.row === row.name && run.round === 0).map((run) => run.latency ?? run.result), tableHtml: resultTable(runs.filter((run) => run.row === row.name).map((run) => run.result)) }));
-  writeFileSync(join(options.folder, `${stamp}.html`), htmlPage('netloom bench', about, sections));
-  const command = isWhole ? 'npm run bench' : `npm run bench -- --only ${options.only.source}`;
-  const markdown = `# Bench results\n\nMade by \`${command}\` (${options.rounds} rounds of ${options.durationMs / 1_000} s, medians; contender pinned to one core, load and backends to the other).\n${about.map((line) => `- ${line}`).join('\n')}\n\n${report.markdown}`;
-  writeFileSync(isWhole ? join(import.meta.dirname, 'RESULTS.md') : join(options.folder, `${stamp}.md`), markdown);
-  options.say(`written: ${isWhole ? 'bench/RESULTS.md, ' : ''}bench/results/${stamp}.{ndjson,html}`);
-}
-
-function commit(): string { try { return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: import.meta.dirname }).toString().trim(); } catch { return 'unknown'; } }
-
-/** First version line of each peer that is installed. */
-function versions(): string[] {
-  const ask = (file: string, args: string[]): string[] => {
-    try { return [execFileSync('sh', ['-c', `${file} ${args.join(' ')} 2>&1 | head -1`], { env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin` } }).toString().trim()].filter((line) => line !== '' && !line.includes('not found')); } catch { return []; }
-  };
-  return [...ask('nginx', ['-v']), ...ask('haproxy', ['-v']), ...ask('caddy', ['version']), ...ask('dnsmasq', ['-v'])].map((line) => line.slice(0, 80));
-}

@@ -157,7 +157,7 @@ export function number(values: Values, name: string, fallback: number, least: nu
   if (!Number.isFinite(value) || value < least || value > most) throw new UsageError(`--${name} ${text} is not a number from ${least} to ${most}`);
   return value;
 }
-function duration(values: Values, name: string, fallbackMs: number): number {
+export function duration(values: Values, name: string, fallbackMs: number): number {
   const text = string(values, name);
   if (text === undefined) return fallbackMs;
   const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text);

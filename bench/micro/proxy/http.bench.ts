@@ -30,7 +30,7 @@ function writesRequest(name: string, text: string): MicroBench {
     const head = new RequestHead();
     const target = new Target();
     if (parseRequestHead(bytes, 0, bytes.length, head, headLimits, false) !== 1 || readTarget(head, target, '') !== 0) throw new Error('the head was refused');
-    const peer = { ip: '203.0.113.7', scheme: 'http', localPort: 80, isTrusted: false, forwardedFields: 'X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: 80\r\nX-Real-IP: 203.0.113.7\r\nVia: 1.1 netloom\r\n' };
+    const peer = { ip: '203.0.113.7', scheme: 'http', localPort: 80, isTrusted: false, forwardedFields: 'X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: 80\r\nX-Real-IP: 203.0.113.7\r\nVia: 1.1 netloom\r\n', forwardedElement: '', isExcess: false };
     const exchange = { head, target, peer, engine: { nextRequestID: () => '0123456789abcdef' }, bodyKind: 0, isRequestWhole: true, isTargetChanged: false, upstreamHost: undefined, requestID: '' } as unknown as Exchange;
     // The flat bytes are what is written to the socket, so flattening belongs to the cost.
     const out = Buffer.alloc(8_192);
