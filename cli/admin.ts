@@ -1,9 +1,10 @@
 // The admin port, on loopback: /metrics for Prometheus, /healthz /readyz /livez for probes, /proxyMode, and /status
 // and /explain for netloom's own commands. Holds the one registry that all components put their metrics into.
 
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { NetloomError } from '../api/errors.ts';
+import { http } from '../api/node-http.ts';
 import { Registry } from '../api/prom-metrics.ts';
 
 export interface Health { ok: boolean; detail?: string | undefined }
@@ -29,7 +30,7 @@ export class AdminServer {
   get port(): number { return (this.#server?.address() as AddressInfo | null)?.port ?? 0; }
 
   async start(): Promise<void> {
-    const server = createServer((request, response) => {
+    const server = http.createServer((request, response) => {
       void this.#answer(request, response).catch((error: unknown) => {
         if (!response.headersSent) response.writeHead(500);
         response.end(`${(error as Error).message}\n`);

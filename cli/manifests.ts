@@ -127,21 +127,30 @@ export class KindFinder {
   }
 }
 
-/** Applies the objects in order with server-side apply (field manager netloom-up, forced). */
+/** Objects that are applied at a time. */
+const applyParallel = 8;
+
+/** Applies the objects with server-side apply (field manager netloom-up, forced); results are in the order of the objects. */
 export async function applyManifests(client: ApiClient, finder: KindFinder, objects: readonly ManifestObject[]): Promise<ApplyResult> {
-  const result: ApplyResult = { applied: [], problems: [] };
-  for (const { object, where } of objects) {
+  const outcomes = new Array<AppliedObject | ManifestProblem>(objects.length);
+  const apply = async (index: number): Promise<void> => {
+    const { object, where } = objects[index]!;
     try {
       const resource = await finder.find(object.apiVersion ?? '', object.kind ?? '');
       const namespace = resource.isNamespaced ? (object.metadata.namespace ?? 'default') : undefined;
       const body = namespace === undefined ? object : { ...object, metadata: { ...object.metadata, namespace } };
       const applied = await client.patch<KubeObject>(resource, namespace, object.metadata.name, body, { type: 'apply', fieldManager: 'netloom-up', force: true, fieldValidation: 'Strict' });
-      result.applied.push({ object: applied, where });
-    } catch (error) {
-      result.problems.push({ where, message: (error as Error).message });
-    }
-  }
-  return result;
+      outcomes[index] = { object: applied, where };
+    } catch (error) { outcomes[index] = { where, message: (error as Error).message }; }
+  };
+  // What others need first, one by one; then the rest side by side, unless a name occurs twice and so the last one counts.
+  const isFirst = ({ object }: ManifestObject): boolean => object.kind === 'Namespace' || object.kind === 'CustomResourceDefinition';
+  const keys = new Set(objects.map(({ object }) => `${object.apiVersion}/${object.kind}/${object.metadata.namespace}/${object.metadata.name}`));
+  const parallel = keys.size === objects.length ? applyParallel : 1;
+  for (const [index, item] of objects.entries()) if (isFirst(item)) await apply(index);
+  const rest = [...objects.entries()].filter(([, item]) => !isFirst(item)).map(([index]) => index).values();
+  await Promise.all(Array.from({ length: parallel }, async () => { for (const index of rest) await apply(index); }));
+  return { applied: outcomes.filter((item) => 'object' in item), problems: outcomes.filter((item) => 'message' in item) };
 }
 
 /** Calls back, at most every 100 ms, after one of the files changed. A file is watched through its folder: editors replace files. */

@@ -39,6 +39,7 @@ export class Stack {
   dns: DnsServer | undefined;
   ingress: IngressController | undefined;
   #pool: WorkerPool | undefined;
+  #preparedDns: DnsServer | undefined;
   #credentials: NodeCredentials | undefined;
 
   constructor(settings: Settings, log: Log, clock: Clock = systemClock) {
@@ -67,6 +68,7 @@ export class Stack {
       if (this.settings.kind !== 'server') await this.#startNode(onPart);
     } catch (error) {
       await this.stop(0);
+      if (this.dns === undefined) await this.#preparedDns?.stop(0).catch(() => {});
       throw error;
     }
   }
@@ -132,6 +134,7 @@ export class Stack {
     this.informers = informers;
     this.view = view;
     this.parts.push({ name: 'watches', startMs: 0, where: '', health: () => this.#watchHealth(), stop: async () => { informers.stop(); await transport.close(); } });
+    if (settings.has.dns) await this.#prepareDns(client, informers, view);
     if (settings.has.agent) {
       await this.#startAgent(client, informers, onPart);
       // The Pods' own way to the API: the node's address on their network, which exists only now.
@@ -139,7 +142,7 @@ export class Stack {
     }
     await Promise.all([
       settings.has.proxy ? this.#startProxy(client, informers, view, onPart) : undefined,
-      settings.has.dns ? this.#startDns(client, informers, view, onPart) : undefined,
+      settings.has.dns ? this.#startDns(onPart) : undefined,
       settings.has.ingress ? this.#startIngress(client, informers, view, onPart) : undefined,
     ]);
     await informers.whenSynced();
@@ -191,21 +194,28 @@ export class Stack {
     }));
   }
 
-  async #startDns(client: ApiClient, informers: SharedInformers, view: ServiceView, onPart: (part: Part) => void): Promise<void> {
+  /** Makes the DNS server and starts its thread, which loads its code while the agent starts. */
+  async #prepareDns(client: ApiClient, informers: SharedInformers, view: ServiceView): Promise<void> {
     const { settings } = this;
     const { DnsServer } = await import('../dns/server.ts');
     const inside: Listener | undefined = settings.has.agent ? { address: settings.podGateway, port: settings.dnsPort } : undefined;
+    this.#preparedDns = new DnsServer({
+      view, namespaces: informers.namespaces, pods: settings.dnsPods === 'disabled' ? undefined : informers.pods, clusterDomain: settings.clusterDomain,
+      listen: [{ address: settings.bind, port: settings.dnsPort }, ...(inside === undefined ? [] : [inside])],
+      upstreams: settings.dnsUpstreams, clusterNetworks: settings.serviceCIDRs, podsMode: settings.dnsPods, workers: 1, dataDir: settings.dataDir, clock: this.clock, log: this.log.with({ component: 'dns' }),
+      ...dnsOptions(settings, () => this.control?.servingCertificate([settings.nodeName, 'localhost'], [...settings.nodeIPs, '127.0.0.1', settings.dnsClusterIP]) ?? this.#credentials?.serving),
+      ...(inside === undefined ? {} : { publish: { client, address: inside.address, port: inside.port, nodeName: settings.nodeName } }),
+    });
+    void this.#preparedDns.prepare();
+  }
+
+  async #startDns(onPart: (part: Part) => void): Promise<void> {
+    const dns = this.#preparedDns;
+    if (dns === undefined) return;
     this.dns = await this.#part('dns', onPart, async () => {
-      const dns = new DnsServer({
-        view, namespaces: informers.namespaces, pods: settings.dnsPods === 'disabled' ? undefined : informers.pods, clusterDomain: settings.clusterDomain,
-        listen: [{ address: settings.bind, port: settings.dnsPort }, ...(inside === undefined ? [] : [inside])],
-        upstreams: settings.dnsUpstreams, clusterNetworks: settings.serviceCIDRs, podsMode: settings.dnsPods, workers: 1, dataDir: settings.dataDir, clock: this.clock, log: this.log.with({ component: 'dns' }),
-        ...dnsOptions(settings, () => this.control?.servingCertificate([settings.nodeName, 'localhost'], [...settings.nodeIPs, '127.0.0.1', settings.dnsClusterIP]) ?? this.#credentials?.serving),
-        ...(inside === undefined ? {} : { publish: { client, address: inside.address, port: inside.port, nodeName: settings.nodeName } }),
-      });
       await dns.start();
       return dns;
-    }, (dns) => ({ where: [...dns.addresses.map((item) => `${item.address}:${item.port}`), ...dns.tlsAddresses.map((item) => `tls ${item.address}:${item.port}`), ...dns.httpsAddresses.map((item) => `https ${item.address}:${item.port}`)].join(', '), health: () => dns.health(), stop: (drainMs) => dns.stop(drainMs), registerMetrics: (registry) => dns.registerMetrics(registry) }));
+    }, () => ({ where: [...dns.addresses.map((item) => `${item.address}:${item.port}`), ...dns.tlsAddresses.map((item) => `tls ${item.address}:${item.port}`), ...dns.httpsAddresses.map((item) => `https ${item.address}:${item.port}`)].join(', '), health: () => dns.health(), stop: (drainMs) => dns.stop(drainMs), registerMetrics: (registry) => dns.registerMetrics(registry) }));
   }
 
   async #startIngress(client: ApiClient, informers: SharedInformers, view: ServiceView, onPart: (part: Part) => void): Promise<void> {

@@ -3,10 +3,11 @@
 // ProxyHealth: /healthz and /livez, healthy while no change waits longer than it may. Called by proxier.
 // Source: kubernetes pkg/proxy/healthcheck (service_health.go, proxy_health.go); KEP-3836 (node eligibility).
 
-import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { Server, ServerResponse } from 'node:http';
 import type { Clock, TimerHandle } from '../api/clock.ts';
 import { NetloomError } from '../api/errors.ts';
 import type { Log } from '../api/log.ts';
+import { http } from '../api/node-http.ts';
 import type { ServiceInfo } from '../api/services.ts';
 import type { IPFamily, Node } from '../api/types.ts';
 import { isLocal } from './topology.ts';
@@ -58,7 +59,7 @@ export class ServiceHealth {
 
   #listen(key: string, entry: Entry): void {
     for (const address of this.#options.addresses) {
-      const server = createServer((_request, response) => { this.#answer(entry, response); });
+      const server = http.createServer((_request, response) => { this.#answer(entry, response); });
       server.on('error', (err) => {
         server.close();
         if (this.#entries.get(key) !== entry) return;
@@ -108,7 +109,7 @@ export class HealthServer {
   readonly counts: Readonly<Record<'healthz' | 'livez', Map<number, number>>> = { healthz: new Map(), livez: new Map() };
 
   constructor(health: ProxyHealth) {
-    this.#server = createServer((request, response) => {
+    this.#server = http.createServer((request, response) => {
       const path = (request.url ?? '').split('?')[0];
       const answer = path === '/healthz' ? health.healthz() : path === '/livez' ? health.livez() : undefined;
       if (answer === undefined || path === undefined) { response.writeHead(404).end(); return; }

@@ -98,14 +98,14 @@ export class NetnsNetwork implements NetworkDriver {
       writeFile(join(directory, 'hosts'), `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n${podIP}\t${request.hostname}\n`),
       request.resolvConf === undefined ? undefined : writeFile(join(directory, 'resolv.conf'), request.resolvConf),
     ]));
-    await mustRun(['ip', '-batch', '-'], [
-      `netns add ${namespace}`,
+    // One process of ours for both halves: each fork of a large process holds up the main thread for milliseconds.
+    await mustRun(['sh', '-e'], [
+      'ip -batch - <<END', `netns add ${namespace}`,
       `link add ${link} type veth peer name eth0 netns ${namespace}`,
-      `link set ${link} up`, `route add ${podIP}/32 dev ${link}`, '',
-    ].join('\n'));
-    await mustRun(['nsenter', `--net=/run/netns/${namespace}`, '--', 'ip', '-batch', '-'], [
+      `link set ${link} up`, `route add ${podIP}/32 dev ${link}`, 'END',
+      `exec nsenter --net=/run/netns/${namespace} -- ip -batch - <<END`,
       'link set lo up', `addr add ${podIP}/32 dev eth0`, 'link set eth0 up',
-      `route add ${this.#pool.gateway} dev eth0 scope link`, `route add default via ${this.#pool.gateway} src ${podIP}`, '',
+      `route add ${this.#pool.gateway} dev eth0 scope link`, `route add default via ${this.#pool.gateway} src ${podIP}`, 'END', '',
     ].join('\n'));
     await files;
   }

@@ -2,11 +2,11 @@
 // redirects are not followed, so that a Pod's author cannot make the agent talk to other hosts. At most 10 KiB of an
 // answer are read. Source: core/v1 Probe; grpc.health.v1 Check.
 
-import { request as httpRequest } from 'node:http';
 import { connect as http2Connect } from 'node:http2';
 import { request as httpsRequest } from 'node:https';
 import { connect as tcpConnect } from 'node:net';
 import type { Clock } from '../../api/clock.ts';
+import { http } from '../../api/node-http.ts';
 import type { Container, Probe } from '../../api/types.ts';
 
 export interface ProbeResult { readonly isSuccess: boolean; readonly message: string }
@@ -60,7 +60,7 @@ function probeHttp(action: NonNullable<Probe['httpGet']>, target: ProbeTarget, s
   const path = action.path === undefined || action.path === '' ? '/' : action.path.startsWith('/') ? action.path : `/${action.path}`;
   return new Promise((resolve, reject) => {
     const options = { host: target.address, port, path, headers, signal, agent: false as const, setHost: headers['host'] === undefined };
-    const request = isTls ? httpsRequest({ ...options, rejectUnauthorized: false }) : httpRequest(options);
+    const request = isTls ? httpsRequest({ ...options, rejectUnauthorized: false }) : http.request(options);
     request.on('error', reject);
     request.on('response', (response) => {
       const code = response.statusCode ?? 0;

@@ -1,7 +1,6 @@
 // The one entry of the store: picks the driver. Called by control/start.ts and by the backup and restore commands.
 
 import { NetloomError } from '../../api/errors.ts';
-import { openEtcd } from './etcd/storage.ts';
 import { LocalStorage } from './local.ts';
 import { memoryJournal } from './memory.ts';
 import { sqliteJournal } from './sqlite/journal.ts';
@@ -14,6 +13,7 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
   const { clock, log } = options;
   if (options.kind === 'etcd') {
     const { endpoints = [], keyPrefix = '/registry', tls, username, password } = options;
+    const { openEtcd } = await import('./etcd/storage.ts');
     return openEtcd({ endpoints, keyPrefix, clock, log, limits, ...(tls === undefined ? {} : { tls }), ...(username === undefined ? {} : { username }), ...(password === undefined ? {} : { password }) });
   }
   if (options.kind === 'sqlite' && options.dataDir === undefined) throw new NetloomError('ConfigInvalid', 'the sqlite store needs a data directory', { hint: 'give --data-dir' });

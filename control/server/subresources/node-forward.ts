@@ -2,9 +2,10 @@
 // stream; upgrades become a tunnel of bytes in both directions, so that WebSocket and SPDY end in the agent.
 // Source: kubernetes pkg/registry/core/pod/rest/{log,subresources}.go, pkg/registry/core/pod/strategy.go (LogLocation).
 
-import { request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http';
+import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { NetloomError } from '../../../api/errors.ts';
+import { http } from '../../../api/node-http.ts';
 import type { Node, Pod } from '../../../api/types.ts';
 import type { RequestContext } from '../context.ts';
 import { badRequest } from '../errors.ts';
@@ -81,7 +82,7 @@ function checkLogQuery(query: URLSearchParams): void {
 
 async function relayLog(context: RequestContext, socket: TLSSocket, path: string): Promise<void> {
   const { reply, query } = context.exchange;
-  const request: ClientRequest = httpRequest({ createConnection: () => socket, method: 'GET', path, headers: { host: 'agent', connection: 'close' } });
+  const request: ClientRequest = http.request({ createConnection: () => socket, method: 'GET', path, headers: { host: 'agent', connection: 'close' } });
   reply.onClose(() => socket.destroy());
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     request.once('response', resolve);
