@@ -24,6 +24,7 @@ import { Renewal } from './renewal.ts';
 import { ApiServer } from './server/api-server.ts';
 import { Audit } from './server/audit.ts';
 import { CrdCleanup } from './server/crd-cleanup.ts';
+import { acceptFreedNames } from './server/crd-names.ts';
 import { Authenticator } from './server/auth/authenticator.ts';
 import { Authorizer, rbacResources } from './server/auth/authorizer.ts';
 import { BootstrapTokens } from './server/auth/bootstrap-tokens.ts';
@@ -157,7 +158,10 @@ export class ControlPlaneRunner implements ControlPlane {
       createToken: tokenHandler(accounts), forwardToNode: nodeForwarder(link), proxy, onApproval: (name) => signApproved(parts, certificates, name),
     });
     const listener = this.#makeListener(certificates, renewal, server, config.bind, config.port);
-    const rbacWatches = rbacResources.map((resource) => follow(storage, resource, () => authorizer.invalidate(resource)));
+    const rbacWatches = [
+      ...rbacResources.map((resource) => follow(storage, resource, () => authorizer.invalidate(resource))),
+      acceptFreedNames({ storage, registry, log, rewrite: (name) => this.#rewriteDefinition(name) }),
+    ];
     return { storage, certificates, admission, server, listener, watches, limiter, counters, audit, tokens, rbacWatches, parts, cleanup, renewal };
   }
 
@@ -167,6 +171,12 @@ export class ControlPlaneRunner implements ControlPlane {
     const resource = { group: crd.spec.group, version, resource: crd.spec.names.plural, kind: crd.spec.names.kind, isNamespaced: crd.spec.scope === 'Namespaced' };
     const list = await client.list(resource);
     for (const item of list.items) await client.delete(resource, item.metadata.namespace, item.metadata.name).catch((error: unknown) => { if (!isNotFound(error)) throw error; });
+  }
+
+  async #rewriteDefinition(name: string): Promise<void> {
+    const client = this.#client('system:apiextensions-apiserver');
+    const resource = resources.customresourcedefinitions;
+    await client.update(resource, await client.get(resource, undefined, name));
   }
 
   #makeRenewal(certificates: Certificates, names: readonly string[]): Renewal {

@@ -7,6 +7,7 @@ import type { ResourceInfo } from '../resources.ts';
 import type { Audit } from './audit.ts';
 import type { Authenticator } from './auth/authenticator.ts';
 import type { Authorizer } from './auth/authorizer.ts';
+import { impersonated } from './auth/impersonation.ts';
 import { anonymous, type UserInfo } from './auth/user.ts';
 import type { RequestContext, ServerParts } from './context.ts';
 import { methodNotAllowed, noSuchPath } from './errors.ts';
@@ -97,7 +98,9 @@ export class ApiServer {
     const { authenticator, authorizer, limiter, paths } = this.#chain;
     if (this.#isClosing) throw new NetloomError('ServiceUnavailable', 'the API server is shutting down', { source: 'api', details: { retryAfterSeconds: 1 } });
     this.#checkBrowser(exchange);
-    const user = exchange.user ?? await authenticator.authenticate(exchange);
+    const caller = exchange.user ?? await authenticator.authenticate(exchange);
+    exchange.user = caller;
+    const user = caller === undefined ? undefined : impersonated(caller, exchange.headers, authorizer);
     exchange.user = user ?? anonymous;
     if (!isPublicPath(info)) {
       if (user === undefined) throw new NetloomError('Unauthorized', 'Unauthorized', { source: 'downstream' });

@@ -32,11 +32,12 @@ export class Audit {
     const isRefused = status === 401 || status === 403 || status === 429;
     if (!isRefused && (info === undefined || readVerbs.has(info.verb))) return;
     if (this.#stream.writableLength > pendingBytesMax) { this.droppedCount += 1; return; }
-    const { user } = exchange;
+    const user = exchange.user?.impersonator ?? exchange.user;
+    const actedAs = exchange.user?.impersonator === undefined ? undefined : exchange.user;
     const line = {
       kind: 'Event', apiVersion: 'audit.k8s.io/v1', level: 'Metadata', auditID: `${process.pid}-${++this.#lastId}`, stage: 'ResponseComplete',
       requestReceivedTimestamp: new Date(this.#clock.nowMs()).toISOString(), requestURI: exchange.path, verb: info?.verb ?? exchange.method.toLowerCase(),
-      user: { username: user?.username ?? '', groups: user?.groups ?? [], method: user?.method ?? '' }, sourceIPs: exchange.peer.address === '' ? [] : [exchange.peer.address], userAgent: (exchange.headers['user-agent'] ?? '').slice(0, 200),
+      user: { username: user?.username ?? '', groups: user?.groups ?? [], method: user?.method ?? '' }, ...(actedAs === undefined ? {} : { impersonatedUser: { username: actedAs.username, groups: actedAs.groups } }), sourceIPs: exchange.peer.address === '' ? [] : [exchange.peer.address], userAgent: (exchange.headers['user-agent'] ?? '').slice(0, 200),
       ...(info?.isResource === true ? { objectRef: { apiGroup: info.group, apiVersion: info.version, resource: info.resource, subresource: info.subresource, namespace: info.namespace, name: info.name } } : {}),
       responseStatus: { code: status, ...(failure instanceof Error ? { reason: (failure as { code?: string }).code ?? failure.name } : {}) },
     };

@@ -8,7 +8,7 @@ import type { CrdObject } from '../schema/openapi-crd.ts';
 import { Discovery } from './discovery.ts';
 import type { Exchange } from './http/exchange.ts';
 import { sendObject, sendText } from './http/respond.ts';
-import type { Registry } from './registry.ts';
+import { isEstablished, type Registry } from './registry.ts';
 import type { RequestInfo } from './request-info.ts';
 import { versionInfo } from './version.ts';
 
@@ -76,7 +76,7 @@ export class Paths {
     sendText({ exchange, warnings }, 200, document.body, document.contentType, { vary: 'Accept' });
   }
 
-  #crds(): CrdObject[] { return this.#options.registry.definitions() as unknown as CrdObject[]; }
+  #crds(): CrdObject[] { return this.#options.registry.definitions().filter(isEstablished) as unknown as CrdObject[]; }
 
   #openApiV2(exchange: Exchange): void {
     const wantsProtobuf = (exchange.headers['accept'] ?? '').includes('proto-openapi.spec.v2');

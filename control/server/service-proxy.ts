@@ -130,7 +130,7 @@ function fieldsOf(headers: Readonly<Record<string, string | undefined>>): Record
   const nominated = new Set((headers['connection'] ?? '').split(',').map((name) => name.trim().toLowerCase()));
   const fields: Record<string, string> = {};
   for (const [name, value] of Object.entries(headers)) {
-    if (value === undefined || name.startsWith(':') || droppedRequestFields.has(name) || nominated.has(name)) continue;
+    if (value === undefined || name.startsWith(':') || droppedRequestFields.has(name) || name.startsWith('impersonate-') || nominated.has(name)) continue;
     fields[name] = value;
   }
   return fields;

@@ -1,5 +1,5 @@
 // Who calls: a verified client certificate, a bearer token (bootstrap token, service account token), or nobody.
-// Identity headers of front proxies (X-Remote-User, Impersonate-*) mean nothing here; impersonation is refused loudly.
+// Identity headers of front proxies (X-Remote-User) mean nothing here; acting as somebody else is ./impersonation.ts.
 // Source: kubernetes.io "Authenticating"; RFC 6750.
 
 import { NetloomError } from '../../../api/errors.ts';
@@ -22,9 +22,6 @@ export class Authenticator {
 
   /** The caller; undefined without credentials. Throws Unauthorized for credentials that do not hold. */
   async authenticate(exchange: Exchange): Promise<UserInfo | undefined> {
-    for (const name of ['impersonate-user', 'impersonate-group', 'impersonate-uid']) {
-      if (exchange.headers[name] !== undefined) throw new NetloomError('Forbidden', 'impersonation is not supported', { source: 'downstream' });
-    }
     const { certificate } = exchange.peer;
     if (certificate !== undefined && certificate.commonName !== '') {
       return { username: certificate.commonName, groups: [...certificate.organizations, groupAuthenticated], method: 'certificate' };

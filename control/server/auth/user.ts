@@ -6,6 +6,8 @@ export interface UserInfo {
   readonly groups: readonly string[];
   readonly uid?: string | undefined;
   readonly extra?: Readonly<Record<string, readonly string[]>> | undefined;
+  /** Who really calls, when they act as this user. */
+  readonly impersonator?: UserInfo | undefined;
   readonly method: 'certificate' | 'token' | 'serviceAccount' | 'bootstrapToken' | 'inProcess' | 'anonymous';
 }
 

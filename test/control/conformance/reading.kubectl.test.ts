@@ -22,7 +22,7 @@ describe('finding out', () => {
     ['explain deployments.spec.strategy', 'rollingUpdate'], ['explain endpointslice', 'addressType'], ['!explain service.nothing', 'does not exist'],
   ]);
   rows('auth', [
-    ['auth whoami', 'netloom-admin'], ['auth can-i create services', 'yes'], ["!auth can-i create pods --as=nobody", 'impersonation is not supported'], ['auth can-i --list', /\*\.\*/],
+    ['auth whoami', 'netloom-admin'], ['auth can-i create services', 'yes'], ["!auth can-i create pods --as=nobody", /^no$/m], ['auth whoami --as=jane --as-group=dev --as-group=ops', /jane[\s\S]*\[dev ops system:authenticated\]/], ['!get pods --as=nobody', 'User "nobody" cannot list resource "pods"'], ['auth can-i --list', /\*\.\*/],
   ]);
   rows('get --raw', [['get --raw /readyz?verbose', /\[\+\]store ok/], ['get --raw /api/v1/namespaces/default', '"phase":"Active"'], ['!get --raw /nothing', 'could not find the requested resource']]);
   rows('config reads the kubeconfig that was written', [['config view --minify', 'netloom'], ['config current-context', 'netloom']]);
