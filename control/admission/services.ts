@@ -5,6 +5,7 @@ import { parseCIDR } from '../../api/address.ts';
 import { NetloomError } from '../../api/errors.ts';
 import { objectKey, selectorFromMap } from '../../api/meta.ts';
 import type { Pod, Service } from '../../api/types.ts';
+import { cloneJson } from '../schema/schema.ts';
 import { dropLoadBalancerStatus } from './service-fields.ts';
 import type { ServiceAllocator } from './service-allocation.ts';
 import { isTrusted, type AdmissionContext, type AdmissionOutcome, type AdmissionRequest, type AdmissionStep } from './types.ts';
@@ -22,7 +23,7 @@ export function serviceAllocationStep(context: AdmissionContext, allocator: Serv
         const gone = old ?? (request.object as Service);
         return { reservation: { commit: () => { if (context.storage.get('services', objectKey(gone)) === undefined) allocator.free(gone); }, release: () => {} } };
       }
-      const service = { ...request.object, spec: structuredClone((request.object as Service).spec ?? {}) } as Service;
+      const service = { ...request.object, spec: cloneJson((request.object as Service).spec ?? {}) } as Service;
       const reservation = allocator.allocate(service, old);
       request.object = old === undefined ? service : dropLoadBalancerStatus(service);
       const key = objectKey(service);

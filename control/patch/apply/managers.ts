@@ -12,7 +12,7 @@ import { equalJson } from '../../schema/schema.ts';
 import type { FieldNode } from './field-set.ts';
 import { compactSet, differenceSets, equalSets, fromFieldsV1, intersectSets, isEmptySet, memberPaths, newSet, pathText, toFieldsV1, unionSets } from './field-set.ts';
 import type { Comparison } from './walk.ts';
-import { compareValues, fieldsOf, mergeApplied, removeFields } from './walk.ts';
+import { addedFields, compareValues, fieldsOf, mergeApplied, removeFields } from './walk.ts';
 
 /** Most Update managers of one object; the oldest beyond that share one entry. */
 const updateManagerCountMax = 10;
@@ -71,6 +71,11 @@ export function trackUpdate(options: UpdateOptions): KubeObject {
   const self: Manager = { manager: manager === '' ? 'unknown' : manager, operation: 'Update', apiVersion: updated.apiVersion ?? '', subresource: options.subresource ?? '', time: options.now, set: newSet() };
   const id = identity(self);
   const ignore = options.ignore ?? [];
+  if (live === undefined && managers.size === 0) {
+    const set = newFields(updated, schema, ignore);
+    if (!isEmptySet(set)) managers.set(id, { ...self, set });
+    return withManagers(updated, managers);
+  }
   const comparison = compare(live === undefined ? undefined : without(bare(live), ignore), without(bare(updated), ignore), schema);
   const changed = strip(unionSets(comparison.added, comparison.modified), ignore);
   settle(managers, id, comparison, true);
@@ -116,11 +121,25 @@ function compare(live: unknown, value: unknown, schema: Schema | undefined): Com
   // The root and its metadata, spec and status are there before anything is: they are nobody's.
   compareValues(live ?? {}, value, schema, found);
   const comparison = { added: compactSet(found.added), modified: compactSet(found.modified), removed: compactSet(found.removed) };
-  for (const set of [comparison.added, comparison.modified]) for (const field of ['metadata', 'spec', 'status']) {
-    const node = set.children.get(`f:${field}`);
+  disownRoots(comparison.added);
+  disownRoots(comparison.modified);
+  return { added: strip(comparison.added), modified: strip(comparison.modified), removed: comparison.removed };
+}
+
+function disownRoots(set: FieldNode): void {
+  for (const step of ['f:metadata', 'f:spec', 'f:status']) {
+    const node = set.children.get(step);
     if (node !== undefined && node.children.size > 0) node.isMember = false;
   }
-  return { added: strip(comparison.added), modified: strip(comparison.modified), removed: comparison.removed };
+}
+
+/** The fields of an object that comes into being. */
+function newFields(object: KubeObject, schema: Schema | undefined, ignore: readonly string[]): FieldNode {
+  const added = newSet();
+  addedFields(object.metadata.managedFields === undefined ? object : bare(object), schema, added);
+  const set = compactSet(added);
+  disownRoots(set);
+  return strip(set, ignore);
 }
 
 function owned(object: KubeObject, schema: Schema | undefined, ignore: readonly string[] = []): FieldNode {

@@ -91,6 +91,14 @@ export function compareValues(live: unknown, value: unknown, schema: Schema | un
   for (const step of new Set([...before.keys(), ...after.keys()])) compareValues(before.get(step), after.get(step), schema?.items, descend(at, step));
 }
 
+/** What `compareValues` adds when there was nothing before: for new objects, at half the cost. */
+export function addedFields(value: object, schema: Schema | undefined, added: FieldNode): void {
+  for (const [key, field] of Object.entries(value)) {
+    const child = childSchema(schema, key);
+    if (field !== undefined) addWhole(field, child, childNode(added, `f:${key}`), child?.dropsZero !== true);
+  }
+}
+
 /** Items by their step. Items that share a step (a client may store two variables of one name) come as one list. */
 function itemsByStep(list: readonly unknown[], schema: Schema): Map<string, unknown> {
   const out = new Map<string, unknown>();
