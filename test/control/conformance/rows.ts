@@ -1,6 +1,7 @@
 // Rows of kubectl commands: each runs, must succeed (or fail), and must print what it should. Shared by the conformance files.
 
 import { expect, test } from 'vitest';
+import type { StartOptions } from '../../../control/start.ts';
 import { startWorld, until, type KubectlResult, type World } from '../server/harness.ts';
 
 /** [command, what the output must match, stdin]; a leading `!` means that it must fail. */
@@ -14,8 +15,8 @@ spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}, {
 `;
 
 /** A world whose controllers have made what every namespace has. */
-export async function startConformanceWorld(): Promise<World> {
-  const world = await startWorld();
+export async function startConformanceWorld(options: StartOptions = {}): Promise<World> {
+  const world = await startWorld(options);
   await world.control.whenReady();
   await until('the default service account', async () => (await world.call('GET', '/api/v1/namespaces/default/serviceaccounts/default')).status === 200);
   return world;
