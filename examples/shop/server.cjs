@@ -1,12 +1,13 @@
 // One process of the example shop. Says who answered, so that balancing, scaling and failures can be seen with curl.
-// ROLE and PORT come from the Pod; HOST is the Pod's own address where Pods share the machine's network.
+// ROLE and PORT come from the Pod; HOST is the Pod's own address where Pods share the machine's network. Plain CommonJS:
+// any Node runs it, in a fifth of the time that TypeScript takes to start.
 
-import { createServer } from 'node:http';
-import { hostname } from 'node:os';
+const { createServer } = require('node:http');
+const { hostname } = require('node:os');
 
-const role = process.env['ROLE'] ?? 'web';
-const port = Number(process.env['PORT'] ?? 8080);
-const name = process.env['POD_NAME'] ?? process.env['HOSTNAME'] ?? hostname();
+const role = process.env.ROLE ?? 'web';
+const port = Number(process.env.PORT ?? 8080);
+const name = process.env.POD_NAME ?? process.env.HOSTNAME ?? hostname();
 let isReady = true;
 
 const server = createServer((request, response) => {
@@ -20,7 +21,7 @@ const server = createServer((request, response) => {
   response.end(body);
 });
 server.keepAliveTimeout = 60_000;
-server.listen(port, process.env['HOST'] ?? '0.0.0.0');
+server.listen(port, process.env.HOST ?? '0.0.0.0');
 
 process.on('SIGTERM', () => {
   isReady = false;
