@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Registry } from 'prom-client';
 import type { ApiClient } from '../api/client.ts';
-import type { Clock } from '../api/clock.ts';
+import type { Clock, TimerHandle } from '../api/clock.ts';
 import { NetloomError } from '../api/errors.ts';
 import type { SharedInformers } from '../api/informer.ts';
 import type { Log } from '../api/log.ts';
@@ -46,9 +46,14 @@ export interface IngressControllerOptions {
   trustedCIDRs?: readonly string[]; isProxyProtocolOn?: boolean;
   /** ExternalName backends; default: refused with an Event (P-16). */
   externalNames?: Partial<ExternalNameRules>;
+  /** Adds RFC 7239 Forwarded to requests. */
+  isForwardedOn?: boolean;
+  /** Milliseconds that a worker's event loop may be late before new requests get 503; 0 = any. */
+  loadDelayMsMax?: number;
 }
 
 const flushDelayMs = 2;
+const ticketKeyLifeMs = 86_400_000;
 const listenTimeoutMs = 5_000;
 /** Per worker; 45 % of a descriptor limit of 20,000. */
 const defaultConnectionsMax = 9_000;
@@ -76,6 +81,7 @@ export class IngressController {
   #dirtySinceMs = 0;
   #isScheduled = false;
   #isStarted = false;
+  #ticketTimer: TimerHandle | undefined;
   #listen: ListenMessage | undefined;
   #firstListen: PromiseWithResolvers<{ httpPort: number; httpsPort: number }> | undefined;
   #httpPort = 0;
@@ -110,15 +116,17 @@ export class IngressController {
     this.#listen = {
       type: 'listen', bind, httpPort, httpsPort,
       options: {
-        trustedCIDRs: this.#options.trustedCIDRs ?? [], isProxyProtocolOn: this.#options.isProxyProtocolOn ?? false, secret: randomBytes(32).toString('hex'), limitMemory: makeLimitMemory(), sessionTicketKeys: randomBytes(48),
+        trustedCIDRs: this.#options.trustedCIDRs ?? [], isProxyProtocolOn: this.#options.isProxyProtocolOn ?? false, secret: randomBytes(32).toString('hex'), limitMemory: makeLimitMemory(), sessionTicketKeys: randomBytes(48), isForwardedOn: this.#options.isForwardedOn ?? false,
         connectionsMax: this.#options.connectionsMax ?? defaultConnectionsMax, connectionsPerSourceMax: this.#options.connectionsPerSourceMax ?? defaultConnectionsMax, timeouts: this.#options.timeouts ?? {},
         externalNames: { isAllowed: false, denyRanges: [], allowRanges: [], servers: [], ...this.#options.externalNames },
+        ...(this.#options.loadDelayMsMax === undefined ? {} : { loadDelayMsMax: this.#options.loadDelayMsMax }),
         ...(this.#options.accessLogFields === undefined ? {} : { accessLogFields: this.#options.accessLogFields }),
         ...(this.#options.accessLog === undefined ? {} : { accessLog: this.#options.accessLog }),
       },
     };
     await this.#openListeners();
     workers.onStart((index) => this.#replay(index));
+    this.#rotateTicketKeys();
   }
 
   /** The first worker finds free ports; the others then bind the same ones. */
@@ -138,6 +146,16 @@ export class IngressController {
       throw error instanceof NetloomError ? error : new NetloomError('InternalError', `cannot listen on ${bind}`, { cause: error });
     } finally { timer.cancel(); }
     this.#isFirstServed = true;
+  }
+
+  /** Yesterday's tickets end in a full handshake; a stolen key opens one day at most. */
+  #rotateTicketKeys(): void {
+    this.#ticketTimer = this.#options.clock.after(ticketKeyLifeMs, () => {
+      const keys = randomBytes(48);
+      this.#listen = { ...this.#listen!, options: { ...this.#listen!.options, sessionTicketKeys: keys } };
+      this.#options.workers.broadcast({ type: 'ticketKeys', keys });
+      this.#rotateTicketKeys();
+    });
   }
 
   #replay(index: number): void {
@@ -305,6 +323,7 @@ export class IngressController {
   async stop(_drainMs = 0): Promise<void> {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     this.#status.stop();
+    this.#ticketTimer?.cancel();
     this.#isStarted = false;
     this.#options.workers.broadcast({ type: 'drain' });
   }

@@ -34,7 +34,7 @@ export interface ListenMessage {
 }
 export interface ListenOptions {
   trustedCIDRs: readonly string[]; isProxyProtocolOn: boolean; accessLog?: 'text' | 'json'; accessLogFields?: readonly string[];
-  sessionTicketKeys?: Uint8Array;
+  sessionTicketKeys: Uint8Array; isForwardedOn: boolean; loadDelayMsMax?: number;
   /** Key of affinity cookies; memory of rate limits: the same in all workers. */
   secret: string; limitMemory: SharedArrayBuffer;
   connectionsMax: number; connectionsPerSourceMax: number;
@@ -55,8 +55,10 @@ export interface UpdateMessage {
   /** Requests per second that each worker may let through count over all workers: this is their number. */
   workerCount: number;
 }
+/** New keys for TLS session tickets, the same in all workers. */
+export interface TicketKeysMessage { type: 'ticketKeys'; keys: Uint8Array }
 export interface DrainMessage { type: 'drain' }
-export type ToWorker = ListenMessage | UpdateMessage | DrainMessage;
+export type ToWorker = ListenMessage | UpdateMessage | TicketKeysMessage | DrainMessage;
 
 export type FromWorker =
   | { type: 'listening'; httpPort: number; httpsPort: number }

@@ -2,12 +2,16 @@
 // looking one up costs one or two hash lookups and one step per path element, however many routes there are (rules
 // 14–23). Called by worker.ts with updates, by proxy/http/exchange.ts with each request.
 
+import v8 from 'node:v8';
 import { Backend } from '../proxy/http/endpoints.ts';
 import type { Exchange } from '../proxy/http/exchange.ts';
 import { makeLimitMemory, openSharedLimits, type SharedLimits } from '../proxy/http/policy/limits.ts';
 import { compilePolicy } from '../proxy/http/policy/compile.ts';
 import type { Route, Router } from '../proxy/http/route.ts';
 import type { BackendSpec, HostSpec, RouteSpec, UpdateMessage } from './protocol.ts';
+
+// Path expressions of tenants run in V8's linear-time engine only; the flag admits its `l` mark, on any thread.
+v8.setFlagsFromString('--enable-experimental-regexp-engine');
 
 interface PathNode { children: Map<string, PathNode> | undefined; route: Route | undefined; textLength: number }
 interface RegexRoute { readonly expression: RegExp; readonly route: Route; readonly textLength: number }

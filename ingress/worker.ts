@@ -3,7 +3,6 @@
 
 import net from 'node:net';
 import type tls from 'node:tls';
-import v8 from 'node:v8';
 import { parseCIDR } from '../api/address.ts';
 import type { WorkerContext, WorkerSide } from '../api/workers.ts';
 import { HttpEngine, type ClientCertificate } from '../proxy/http/engine.ts';
@@ -21,8 +20,6 @@ const handshakeTimeoutMs = 10_000;
 const proxyHeaderTimeoutMs = 5_000;
 
 export function startWorker(context: WorkerContext): WorkerSide {
-  // Path expressions of tenants run in V8's linear-time engine only; the flag admits its `l` mark.
-  v8.setFlagsFromString('--enable-experimental-regexp-engine');
   const worker = new IngressWorker(context);
   return { receive: (message) => worker.receive(message as ToWorker), stop: (drainMs) => worker.stop(drainMs) };
 }
@@ -33,6 +30,7 @@ class IngressWorker {
   #engine: HttpEngine | undefined;
   readonly #certificates = new CertificateStore();
   #tlsServer: tls.Server | undefined;
+  #ticketKeys: Buffer | undefined;
   #default: { certPem: string; keyPem: string } | undefined;
   readonly #servers: net.Server[] = [];
   readonly #memory = makeCounterMemory();
@@ -58,6 +56,7 @@ class IngressWorker {
       this.#table.sharedLimits = openSharedLimits(message.options.limitMemory);
       void this.#listen(message);
     }
+    else if (message.type === 'ticketKeys') this.#setTicketKeys(message.keys);
     else this.#engine?.drain();
   }
 
@@ -75,8 +74,10 @@ class IngressWorker {
     }).lookup };
     const engine = this.#engine = new HttpEngine({
       router: this.#table, clock, log, observer, timeouts: options.timeouts, isTrusted: (ip) => trusted.some((cidr) => cidr.contains(ip)),
-      connectionsMax: options.connectionsMax, connectionsPerSourceMax: options.connectionsPerSourceMax, ...names,
+      connectionsMax: options.connectionsMax, connectionsPerSourceMax: options.connectionsPerSourceMax, ...names, isForwardedOn: options.isForwardedOn,
+      ...(options.loadDelayMsMax === undefined ? {} : { load: { delayMsMax: options.loadDelayMsMax } }),
     });
+    this.#ticketKeys = Buffer.from(options.sessionTicketKeys);
     const onFailure = (): void => { observer.values[total.handshakeFailures] = observer.values[total.handshakeFailures]! + 1; };
     const tlsServer = this.#tlsServer = createTlsServer(this.#certificates, { ticketKeys: options.sessionTicketKeys, handshakeTimeoutMs }, (socket, serverName) => this.#acceptTls(engine, socket, serverName), onFailure);
     if (this.#default !== undefined) this.#setDefault(this.#default);
@@ -125,7 +126,13 @@ class IngressWorker {
   #setDefault(pair: { certPem: string; keyPem: string }): void {
     this.#default = pair;
     this.#certificates.setDefault(pair.certPem, pair.keyPem);
-    this.#tlsServer?.setSecureContext({ cert: pair.certPem, key: pair.keyPem, minVersion: 'TLSv1.2' });
+    // Without the keys here the server would fall back to keys of its own, which no other worker knows.
+    this.#tlsServer?.setSecureContext({ cert: pair.certPem, key: pair.keyPem, minVersion: 'TLSv1.2', ...(this.#ticketKeys === undefined ? {} : { ticketKeys: this.#ticketKeys }) });
+  }
+
+  #setTicketKeys(keys: Uint8Array): void {
+    this.#ticketKeys = Buffer.from(keys);
+    this.#tlsServer?.setTicketKeys(this.#ticketKeys);
   }
 
   #acceptTls(engine: HttpEngine, socket: tls.TLSSocket, serverName: string): void {

@@ -1,7 +1,8 @@
 // The choice of an endpoint for one connection: power of two choices on outstanding work weighed by a moving average
 // of latency, with passive ejection of endpoints that fail and a panic threshold: when most endpoints are ejected, the
-// ejections are more likely our own trouble than theirs and are ignored. Called by userspace/tcp.ts and udp.ts for
-// every connection; the HTTP engine keeps endpoints of its own (http/endpoints.ts), because it chooses per request.
+// ejections are more likely our own trouble than theirs and are ignored. An endpoint that was slow is tried again after a
+// while, because its average fades. Called by userspace/tcp.ts and udp.ts for every connection, by http/endpoints.ts for
+// every request.
 
 export interface BalancedEndpoint {
   readonly ip: string; readonly port: number;
@@ -29,44 +30,45 @@ export const balanceLimits = Object.freeze({
   latencyWeight: 0.2,
 });
 
-/** The better of two random endpoints, avoiding `tried` and ejected ones; undefined when all were tried. O(1) usually. */
-export function pickEndpoint<T extends BalancedEndpoint>(endpoints: readonly T[], tried: readonly T[] | undefined, nowMs: number, random: () => number): T | undefined {
+/** The better of two endpoints, avoiding `tried` and ejected ones; undefined when all were tried. `firstIndex`: one of the two, when the caller takes turns. `panicShare`: 0 where a failed try costs more than a connect. O(1) usually. */
+export function pickEndpoint<T extends BalancedEndpoint>(endpoints: readonly T[], tried: readonly T[] | undefined, nowMs: number, random: () => number, firstIndex = (random() * endpoints.length) | 0, panicShare: number = balanceLimits.panicShare): T | undefined {
   const count = endpoints.length;
   if (count === 0) return undefined;
   if (count === 1) {
     const only = endpoints[0] as T;
     return tried?.includes(only) === true ? undefined : only;
   }
-  const firstIndex = (random() * count) | 0;
   let secondIndex = (random() * (count - 1)) | 0;
   if (secondIndex >= firstIndex) secondIndex += 1;
   const first = endpoints[firstIndex] as T;
   const second = endpoints[secondIndex] as T;
-  if (first.ejectedUntilMs > nowMs || second.ejectedUntilMs > nowMs || tried !== undefined) return pickByScan(endpoints, tried, nowMs, firstIndex);
-  return loadOf(second) < loadOf(first) ? second : first;
+  const isFirstFit = first.ejectedUntilMs <= nowMs && (tried === undefined || !tried.includes(first));
+  const isSecondFit = second.ejectedUntilMs <= nowMs && (tried === undefined || !tried.includes(second));
+  if (isFirstFit && isSecondFit) return loadOf(second) < loadOf(first) * 0.999 ? second : first;
+  if (tried === undefined && panicShare > 0 && isPanic(endpoints, nowMs, panicShare)) return loadOf(second) < loadOf(first) ? second : first;
+  return isFirstFit ? first : isSecondFit ? second : pickByScan(endpoints, tried, nowMs, firstIndex);
 }
 
 /** The least loaded of all that may be used, searched from a random place so that ties spread. */
 function pickByScan<T extends BalancedEndpoint>(endpoints: readonly T[], tried: readonly T[] | undefined, nowMs: number, start: number): T | undefined {
   const count = endpoints.length;
-  // After one failure the doubt is over: the next try goes to one that is known to be well.
-  const isPanic = tried === undefined && availableShare(endpoints, nowMs) < balanceLimits.panicShare;
   let best: T | undefined;
   let lastResort: T | undefined;
   for (let step = 0; step < count; step++) {
     const endpoint = endpoints[(start + step) % count] as T;
     if (tried?.includes(endpoint) === true) continue;
-    if (!isPanic && endpoint.ejectedUntilMs > nowMs) {
+    if (endpoint.ejectedUntilMs > nowMs) {
       if (lastResort === undefined || endpoint.ejectedUntilMs < lastResort.ejectedUntilMs) lastResort = endpoint;
     } else if (best === undefined || loadOf(endpoint) < loadOf(best)) best = endpoint;
   }
   return best ?? lastResort;
 }
 
-function availableShare(endpoints: readonly BalancedEndpoint[], nowMs: number): number {
+/** Most are ejected. After one failure the doubt is over, though: another try of the same request goes to one that is known to be well. */
+function isPanic(endpoints: readonly BalancedEndpoint[], nowMs: number, panicShare: number): boolean {
   let available = 0;
   for (const endpoint of endpoints) if (endpoint.ejectedUntilMs <= nowMs) available += 1;
-  return available / endpoints.length;
+  return available / endpoints.length < panicShare;
 }
 
 function loadOf(endpoint: BalancedEndpoint): number {
@@ -80,10 +82,16 @@ export function noteSuccess(endpoint: BalancedEndpoint, latencyMs: number): void
   endpoint.ejectedUntilMs = 0;
 }
 
-/** Ejects the endpoint for a time that doubles with each failure in a row. */
-export function noteFailure(endpoint: BalancedEndpoint, nowMs: number): void {
-  const ejectMs = Math.min(balanceLimits.ejectMsMax, balanceLimits.ejectMsMin * 2 ** Math.min(endpoint.failureCount, 10));
+/** Halves the averages of endpoints: called now and then, it lets an endpoint that was slow, and so gets no work to prove itself, be tried again. */
+export function fadeLatencies(endpoints: readonly BalancedEndpoint[]): void {
+  for (const endpoint of endpoints) endpoint.latencyMs *= 0.5;
+}
+
+/** Ejects the endpoint for a time that doubles with each failure in a row, from the `failuresToEject`th on. */
+export function noteFailure(endpoint: BalancedEndpoint, nowMs: number, failuresToEject = 1): void {
   endpoint.failureCount += 1;
+  if (endpoint.failureCount < failuresToEject) return;
+  const ejectMs = Math.min(balanceLimits.ejectMsMax, balanceLimits.ejectMsMin * 2 ** Math.min(endpoint.failureCount - failuresToEject, 10));
   endpoint.ejectedUntilMs = nowMs + ejectMs;
 }
 
@@ -94,9 +102,9 @@ export function noteFailure(endpoint: BalancedEndpoint, nowMs: number): void {
 export function pickByHash<T extends BalancedEndpoint>(endpoints: readonly T[], key: string, nowMs: number, tried?: readonly T[]): T | undefined {
   let best: T | undefined;
   let bestWeight = -1;
-  const isPanic = tried === undefined && endpoints.length > 0 && availableShare(endpoints, nowMs) < balanceLimits.panicShare;
+  const mayUseAny = tried === undefined && endpoints.length > 0 && isPanic(endpoints, nowMs, balanceLimits.panicShare);
   for (const endpoint of endpoints) {
-    if ((!isPanic && endpoint.ejectedUntilMs > nowMs) || tried?.includes(endpoint) === true) continue;
+    if ((!mayUseAny && endpoint.ejectedUntilMs > nowMs) || tried?.includes(endpoint) === true) continue;
     const weight = hashText(`${key}|${endpoint.ip}:${endpoint.port}`, 0x9747b28c);
     if (weight > bestWeight) { bestWeight = weight; best = endpoint; }
   }

@@ -137,7 +137,7 @@ export class DownstreamH1 implements Downstream {
     const head = exchange.head = engine.takeHead();
     this.version = head.minor;
     this.#requestCount += 1;
-    this.#mayKeep = (head.minor === 1 ? !head.hasClose : head.hasKeepAlive && !head.hasClose) && !engine.isDraining && this.#requestCount < engine.requestsPerConnectionMax;
+    this.#mayKeep = (head.minor === 1 ? !head.hasClose : head.hasKeepAlive && !head.hasClose) && !engine.isDraining && !this.#peer.isExcess && this.#requestCount < engine.requestsPerConnectionMax;
     const hasBody = head.isChunked || head.contentLength > 0;
     exchange.resetBody(hasBody ? (head.isChunked ? bodyUnknown : bodyLength) : bodyNone);
     const status = exchange.begin(this.#lastHostText);

@@ -1,8 +1,8 @@
-// Backends (a Service port), their endpoints, and the choice of one per request: power of two choices on outstanding
-// requests weighed with a moving average of latency, with passive ejection of endpoints that fail. An Endpoint object
+// Backends (a Service port), their endpoints, and the choice of one per request by ../balance.ts. An Endpoint object
 // lives as long as its address is used anywhere, so its connections survive route changes; a removed endpoint gets no
 // new request, its idle connections close at once and its busy ones after their answer (rules 109, 119).
 
+import { fadeLatencies, noteFailure, noteSuccess, pickEndpoint, type BalancedEndpoint } from '../balance.ts';
 import type { Upstream } from './exchange.ts';
 
 export type BackendProtocol = 'http' | 'https' | 'h2c' | 'h2';
@@ -13,14 +13,13 @@ export interface BackendTls {
   readonly certPem: string | undefined; readonly keyPem: string | undefined; readonly mayVerify: boolean;
 }
 
-const ejectMsMin = 1_000;
-const ejectMsMax = 30_000;
 const faultsToEject = 5;
 /** Requests that may be outstanding on one endpoint; beyond, it counts as full (503). */
 export const outstandingPerEndpointMax = 1_024;
 const idlePerEndpointMax = 256;
+const fadeMs = 1_000;
 
-export class Endpoint {
+export class Endpoint implements BalancedEndpoint {
   readonly ip: string; readonly port: number; readonly name: string;
   readonly backend: Backend;
   /** Idle HTTP/1.1 connections, used newest first. */
@@ -31,7 +30,7 @@ export class Endpoint {
   outstanding = 0;
   /** Moving average of the time to the response head, ms. */
   latencyMs = 0;
-  faultCount = 0; ejectCount = 0; ejectedUntilMs = 0;
+  failureCount = 0; ejectedUntilMs = 0;
   isRetired = false;
   /** Value of the affinity cookie for this endpoint, filled by policy/cookie-affinity.ts. */
   cookie = '';
@@ -59,17 +58,12 @@ export class Endpoint {
     if (index >= 0) this.idle.splice(index, 1);
   }
 
-  noteSuccess(latencyMs: number): void {
-    this.latencyMs = this.latencyMs === 0 ? latencyMs : this.latencyMs * 0.8 + latencyMs * 0.2;
-    if (this.faultCount !== 0) { this.faultCount = 0; this.ejectCount = 0; }
-  }
+  noteSuccess(latencyMs: number): void { noteSuccess(this, latencyMs); }
 
   /** A failed connect ejects at once; other faults (5xx, timeout, reset) after five in a row. */
   noteFault(isConnect: boolean, nowMs: number): void {
-    this.faultCount += 1;
-    if (!isConnect && this.faultCount < faultsToEject) return;
-    this.ejectedUntilMs = nowMs + Math.min(ejectMsMax, ejectMsMin * 2 ** Math.min(this.ejectCount, 5));
-    this.ejectCount += 1;
+    if (isConnect && this.failureCount < faultsToEject - 1) this.failureCount = faultsToEject - 1;
+    noteFailure(this, nowMs, faultsToEject);
   }
 
   retire(): void {
@@ -95,6 +89,7 @@ export class Backend {
   /** Changes with each new set of endpoints: caches over it compare. */
   generation = 0;
   #turn = 0;
+  #fadedMs = 0;
 
   constructor(key: string, options: BackendOptions) {
     this.key = key;
@@ -129,35 +124,13 @@ export class Backend {
   /** The endpoint for one try, avoiding `tried` and ejected ones while others exist; undefined when there is none. O(1) usually. */
   pick(tried: readonly Endpoint[] | undefined, nowMs: number, random: () => number): Endpoint | undefined {
     const { endpoints } = this;
-    const count = endpoints.length;
-    if (count === 1) return tried === undefined || tried.length === 0 || tried[0] !== endpoints[0] ? endpoints[0] : undefined;
-    if (count === 0) return undefined;
-    const turn = this.#turn = this.#turn + 1 >= count ? 0 : this.#turn + 1;
-    const first = endpoints[turn]!;
-    const offset = 1 + ((random() * (count - 1)) | 0);
-    const second = endpoints[turn + offset >= count ? turn + offset - count : turn + offset]!;
-    const mayFirst = first.ejectedUntilMs <= nowMs && (tried === undefined || !tried.includes(first));
-    const maySecond = second.ejectedUntilMs <= nowMs && (tried === undefined || !tried.includes(second));
-    if (mayFirst && maySecond) return load(second) < load(first) * 0.999 ? second : first;
-    if (mayFirst) return first;
-    if (maySecond) return second;
-    return this.#pickByScan(tried, nowMs);
-  }
-
-  #pickByScan(tried: readonly Endpoint[] | undefined, nowMs: number): Endpoint | undefined {
-    let best: Endpoint | undefined;
-    let lastResort: Endpoint | undefined;
-    for (const endpoint of this.endpoints) {
-      if (tried?.includes(endpoint) === true) continue;
-      if (endpoint.ejectedUntilMs > nowMs) {
-        if (lastResort === undefined || endpoint.ejectedUntilMs < lastResort.ejectedUntilMs) lastResort = endpoint;
-      } else if (best === undefined || load(endpoint) < load(best)) best = endpoint;
+    if (nowMs - this.#fadedMs >= fadeMs) {
+      this.#fadedMs = nowMs;
+      fadeLatencies(endpoints);
     }
-    return best ?? lastResort;
+    // Taking turns for the first of the two keeps the spread even where all are equal.
+    this.#turn = this.#turn + 1 >= endpoints.length ? 0 : this.#turn + 1;
+    // No panic: a request to a dead endpoint costs a retry of the budget.
+    return pickEndpoint(endpoints, tried, nowMs, random, this.#turn, 0);
   }
-}
-
-/** Outstanding work weighed by latency, with a floor so that sub-millisecond noise does not starve an endpoint. */
-function load(endpoint: Endpoint): number {
-  return (endpoint.outstanding + 1) * (endpoint.latencyMs < 2 ? 2 : endpoint.latencyMs);
 }

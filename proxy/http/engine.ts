@@ -18,6 +18,7 @@ import { DownstreamH1 } from './downstream-h1.ts';
 import { outstandingPerEndpointMax, type Backend, type Endpoint } from './endpoints.ts';
 import type { Exchange, Upstream } from './exchange.ts';
 import { refuseNames } from './external-names.ts';
+import { LoadGuard, loadLimits, type LoadLimits } from './load-guard.ts';
 import { serveH2 } from './h2-front.ts';
 import { finishRequestText } from './policy/auth.ts';
 import { runPolicy } from './policy/run.ts';
@@ -47,6 +48,10 @@ export interface PeerInfo {
   readonly serverName: string | undefined;
   /** Whether this connection's certificate must not serve that host (421). */
   readonly misdirected: ((host: string) => boolean) | undefined;
+  /** The connections are near their limit: this one is told 503 and closed. */
+  readonly isExcess: boolean;
+  /** `for` and `proto` of RFC 7239; '' = that field is not sent. */
+  readonly forwardedElement: string;
   /** What the client proved by a certificate; undefined = the listener did not ask. */
   readonly clientCertificate: ClientCertificate | undefined;
 }
@@ -72,6 +77,9 @@ export interface HttpEngineOptions {
   observer?: Observer; random?: () => number;
   /** Resolves endpoints that are names (external-names.ts); default: none is reached. */
   lookup?: net.LookupFunction;
+  load?: Partial<LoadLimits>;
+  /** Adds RFC 7239 Forwarded beside X-Forwarded-*. */
+  isForwardedOn?: boolean;
   requestsPerConnectionMax?: number; connectionsMax?: number; connectionsPerSourceMax?: number;
 }
 
@@ -89,6 +97,8 @@ const retryBudgetMax = 50;
 const retryPerRequest = 0.2;
 const freeHeadsMax = 256;
 const drainIdleMs = 500;
+/** From this share of the connections on, new ones are answered 503 and closed; at the limit they are closed at once. */
+const excessShare = 0.95;
 const defaultRetry: { triesMax: number; retryOn: RetryRules } = Object.freeze({
   triesMax: 3, retryOn: Object.freeze({ connect: true, reset: true, timeout: false, invalid: false, nonIdempotent: false, statuses: [] }),
 });
@@ -106,6 +116,7 @@ export class HttpEngine {
   readonly observer: Observer;
   readonly random: () => number;
   readonly lookup: net.LookupFunction;
+  readonly loadGuard: LoadGuard;
   /** Policies and request text are reached through the engine, since they in turn make exchanges (sub-requests). */
   readonly runPolicy: typeof runPolicy = runPolicy;
   readonly writeRequest: typeof finishRequestText = finishRequestText;
@@ -137,6 +148,7 @@ export class HttpEngine {
     this.observer = options.observer ?? noObserver;
     this.random = options.random ?? Math.random;
     this.lookup = options.lookup ?? refuseNames;
+    this.loadGuard = new LoadGuard(options.clock, { ...loadLimits, ...options.load });
     this.deadlines = new Deadlines(options.clock);
     this.timeouts = { ...httpTimeouts, ...options.timeouts };
     this.headLimits = { ...headLimits, ...options.headLimits };
@@ -188,7 +200,7 @@ export class HttpEngine {
     const ip = options.peerIP ?? plainIP(accepted.remoteAddress ?? '');
     accepted.on('error', () => {});
     if (!this.#admit(ip)) { accepted.destroy(); return; }
-    const peer = makePeer(ip, options, options.localPort ?? accepted.localPort ?? 0, this.#options.isTrusted?.(ip) ?? false);
+    const peer = this.#makePeer(ip, options, options.localPort ?? accepted.localPort ?? 0);
     const slot: ConnectionSlot = { connection: undefined };
     this.#connections.add(slot);
     this.observer.gauge('connections', 1);
@@ -224,6 +236,17 @@ export class HttpEngine {
     socket.on('close', () => connection.onClose());
   }
 
+  /** Builds the per-connection part of the forwarded fields once. */
+  #makePeer(ip: string, options: AcceptOptions, localPort: number): PeerInfo {
+    const { scheme, serverName, misdirected, clientCertificate } = options;
+    const { connectionsMax = Infinity, isTrusted, isForwardedOn } = this.#options;
+    return {
+      ip, scheme, localPort, isTrusted: isTrusted?.(ip) ?? false, serverName, misdirected, clientCertificate, isExcess: this.#connections.size >= connectionsMax * excessShare,
+      forwardedFields: `X-Forwarded-For: ${ip}\r\nX-Forwarded-Proto: ${scheme}\r\nX-Forwarded-Port: ${localPort}\r\nX-Real-IP: ${ip}\r\nVia: ${viaValue}\r\n`,
+      forwardedElement: isForwardedOn === true ? `for=${ip.includes(':') ? `"[${ip}]"` : ip};proto=${scheme}` : '',
+    };
+  }
+
   #admit(ip: string): boolean {
     const { connectionsMax = Infinity, connectionsPerSourceMax = Infinity } = this.#options;
     if (this.#connections.size >= connectionsMax) { this.observer.limited('connections'); return false; }
@@ -256,6 +279,14 @@ export class HttpEngine {
     const upstream = idle ?? new UpstreamH1(this, endpoint);
     upstream.send(exchange, idle !== undefined, this.nowMsCached);
     return upstream;
+  }
+
+  /** Whether a new request is refused because this thread has too much to do. */
+  isShed(exchange: Exchange): boolean {
+    if (!exchange.peer.isExcess && !this.loadGuard.mustShed(this.nowMsCached)) return false;
+    this.observer.limited('overload');
+    this.answers.send(exchange, 503, 'overloaded', 'too many requests at once');
+    return true;
   }
 
   noteResponse(exchange: Exchange, status: number): void {
@@ -309,12 +340,3 @@ export class HttpEngine {
 }
 
 function plainIP(ip: string): string { return ip.startsWith('::ffff:') ? ip.slice(7) : ip; }
-
-/** Builds the per-connection part of the forwarded fields once. */
-function makePeer(ip: string, options: AcceptOptions, localPort: number, isTrusted: boolean): PeerInfo {
-  const { scheme, serverName, misdirected, clientCertificate } = options;
-  return {
-    ip, scheme, localPort, isTrusted, serverName, misdirected, clientCertificate,
-    forwardedFields: `X-Forwarded-For: ${ip}\r\nX-Forwarded-Proto: ${scheme}\r\nX-Forwarded-Port: ${localPort}\r\nX-Real-IP: ${ip}\r\nVia: ${viaValue}\r\n`,
-  };
-}

@@ -156,6 +156,7 @@ export class Exchange {
   /** Matches a route, applies its policy and sends the request. */
   dispatch(): void {
     const { engine, target } = this;
+    if (engine.isShed(this)) return;
     if (target.path === '*') { engine.answers.options(this); return; }
     const route = engine.router.match(target.host, target.path, this);
     if (route === undefined) { engine.answers.noRoute(this); return; }

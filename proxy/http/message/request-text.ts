@@ -18,6 +18,7 @@ export function buildRequest(exchange: Exchange): string {
   if (head.hostStart < 0 && !target.isAbsolute && exchange.upstreamHost === undefined) text += 'Host: \r\n';
   exchange.requestID = head.requestIDStart < 0 ? engine.nextRequestID() : head.text.slice(head.requestIDStart, head.requestIDEnd);
   text += head.isPeerTrusted ? trustedFields(exchange) : `${peer.forwardedFields}X-Forwarded-Host: ${target.hostText}\r\n`;
+  if (peer.forwardedElement !== '') text += forwardedField(exchange);
   if (head.requestIDStart < 0) text += `X-Request-ID: ${exchange.requestID}\r\n`;
   if (head.expectsContinue && exchange.bodyKind !== 0 && !exchange.isRequestWhole) text += 'Expect: 100-continue\r\n';
   if (exchange.bodyKind === bodyUnknown) text += 'Transfer-Encoding: chunked\r\n';
@@ -51,6 +52,11 @@ function trustedFields(exchange: Exchange): string {
   const port = head.forwardedPortStart < 0 ? String(exchange.down.localPort) : text.slice(head.forwardedPortStart, head.forwardedPortEnd);
   const client = chain === '' ? peer.ip : chain.split(',')[0]!.trim();
   return `X-Forwarded-For: ${chain === '' ? peer.ip : `${chain}, ${peer.ip}`}\r\nX-Forwarded-Proto: ${proto}\r\nX-Forwarded-Port: ${port}\r\nX-Real-IP: ${client}\r\nVia: ${viaValue}\r\nX-Forwarded-Host: ${host}\r\n`;
+}
+
+/** RFC 7239; behind a trusted proxy the element is one more line of the same list. */
+function forwardedField({ peer, target }: Exchange): string {
+  return `Forwarded: ${peer.forwardedElement}${target.hostText === '' ? '' : `;host="${target.hostText}"`}\r\n`;
 }
 
 export const viaValue = '1.1 netloom';
