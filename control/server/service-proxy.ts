@@ -163,7 +163,10 @@ function responseFor(reply: Reply): Writable {
     },
   });
   const response = Object.assign(stream, state, {
-    setHeader(name: string, value: string | string[] | number): void { fields[name.toLowerCase()] = typeof value === 'number' ? String(value) : value; },
+    setHeader(name: string, value: string | string[] | number): void {
+      // The library adds this one itself; it is about its own connection, and HTTP/2 has none.
+      if (name.toLowerCase() !== 'connection') fields[name.toLowerCase()] = typeof value === 'number' ? String(value) : value;
+    },
     getHeader: (name: string): string | string[] | undefined => fields[name.toLowerCase()],
     removeHeader(name: string): void { delete fields[name.toLowerCase()]; },
     writeHead(status: number): void { response.statusCode = status; sendHead(); },
