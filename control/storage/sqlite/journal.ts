@@ -1,4 +1,4 @@
-// The embedded journal on node:sqlite: state and history in one file, WAL, synchronous=FULL. A group of transactions is
+// The embedded journal on node:sqlite: state and history in one file, with a write-ahead log. A group of transactions is
 // one BEGIN…COMMIT and so one fsync; the revision counter is written in the same commit and can never go back.
 // Called by ../local.ts. The event loop does not wait for the disk: SQLite writes the log without syncing it, `sync` does
 // that in libuv's thread pool, and nothing counts as written before it is done. At most one group is unsynced at a time,
