@@ -25,7 +25,7 @@ function tableOf(row: Row, runs: readonly Run[]): string[][] {
     const speeds = own.map((run) => run.result.perSecond);
     const spread = speeds.length < 2 ? '-' : `${(((Math.max(...speeds) - Math.min(...speeds)) / Math.max(1, median(speeds))) * 100).toFixed(0)} %`;
     const isVoid = own.some((run) => latency(run).generatorLimit !== undefined && latency(run).mode === 'open');
-    return [[`${contender.name}${isVoid ? ' *' : ''}`, of((run) => run.result.perSecond).toFixed(0), cpu === 0 ? '-' : cpu.toFixed(1), cpu === 0 || ours === 0 ? '-' : (cpu / ours).toFixed(2), ms(of((run) => latency(run).latencyMs.p50)), ms(of((run) => latency(run).latencyMs.p90)), ms(of((run) => latency(run).latencyMs.p99)), ms(of((run) => latency(run).latencyMs.p999)), ms(of((run) => latency(run).latencyMs.max)), of((run) => run.rssMb).toFixed(0), spread, String(own.reduce((sum, run) => sum + run.result.errorCount, 0))]];
+    return [[`${contender.name}${isVoid ? ' *' : ''}`, of((run) => run.result.perSecond).toFixed(0), cpu === 0 ? '-' : cpu.toFixed(1), cpu === 0 || ours === 0 ? '-' : (cpu / ours).toFixed(2), ms(of((run) => latency(run).latencyMs.p50)), ms(of((run) => latency(run).latencyMs.p90)), ms(of((run) => latency(run).latencyMs.p99)), ms(of((run) => latency(run).latencyMs.p999)), ms(of((run) => latency(run).latencyMs.max)), of((run) => run.rssMb).toFixed(0), spread, String(own.reduce((sum, run) => sum + run.result.errorCount + (run.latency?.errorCount ?? 0), 0))]];
   });
 }
 

@@ -112,9 +112,23 @@ async function measureOne(row: Row, contender: Contender, bed: Bed, round: numbe
     const plan: LoadPlan = { ...defaultPlan, host: running.host, port: running.port, ...row.plan(running, bed), warmupMs: options.isSmoke ? options.warmupMs : options.warmupMs * weightOf(row), durationMs: options.isSmoke ? options.durationMs : options.durationMs * weightOf(row) };
     await verify(plan, row);
     const { result, cpuMicros } = await timed(plan, running, `${row.name} ${contender.name}`);
+    judge(plan, row, contender.name, result, options);
     const latency = row.hasLatencyRun && !options.isSmoke ? (await timed({ ...plan, warmupMs: 0, rate: Math.max(100, Math.min(latencyRateMax, Math.floor(result.perSecond / 2))) }, running, `${row.name} ${contender.name} at half`)).result : undefined;
+    if (latency !== undefined) judge(plan, row, `${contender.name} at half`, latency, options);
     return { row: row.name, contender: contender.name, round, cpuMicros, rssMb: running.pid === 0 ? 0 : rssMbOf(running.pid), result, latency };
   } finally { await running.stop(); }
+}
+
+function expectedStatus(plan: LoadPlan, row: Row): string | undefined {
+  return row.name === 'dns-nxdomain' ? 'NXDOMAIN' : row.name.startsWith('dns') ? 'NOERROR' : plan.protocol.startsWith('http') ? '200' : undefined;
+}
+
+/** Quick refusals are no throughput: they are counted as errors and the report says so. */
+function judge(plan: LoadPlan, row: Row, name: string, result: LoadResult, options: PeersOptions): void {
+  const expected = expectedStatus(plan, row);
+  const wrong = Object.entries(result.statuses).filter(([status]) => expected !== undefined && status !== expected);
+  for (const [status, count] of wrong) { result.errors[`status ${status}`] = count; result.errorCount += count; }
+  if (wrong.length > 0) fail(options, `xx  ${row.name}: ${name}: answers that were not ${expected}: ${wrong.map(([status, count]) => `${count} x ${status}`).join(', ')}`);
 }
 
 /** The contender must answer this very request properly before it is timed. */
@@ -123,7 +137,7 @@ async function verify(plan: LoadPlan, row: Row): Promise<void> {
   for (;;) {
     const once = await runLoad({ ...plan, connections: 1, streams: 1, rate: 0, warmupMs: 0, durationMs: 1, timeoutMs: 2_000 });
     const status = Object.keys(once.statuses)[0];
-    const expected = row.name === 'dns-nxdomain' ? 'NXDOMAIN' : row.name.startsWith('dns') ? 'NOERROR' : plan.protocol.startsWith('http') ? '200' : undefined;
+    const expected = expectedStatus(plan, row);
     if (once.count > 0 && (expected === undefined || status === expected)) return;
     if (performance.now() > deadline) throw new Error(`answers wrongly: ${status ?? Object.keys(once.errors)[0] ?? 'nothing'} in place of ${expected ?? 'an answer'}`);
     await new Promise((resolve) => { setTimeout(resolve, 50); });
