@@ -14,6 +14,7 @@ import { defaultServerLimits } from '../../../control/config.ts';
 import type { Exchange } from '../../../control/server/http/exchange.ts';
 import { Limiter } from '../../../control/server/limits.ts';
 import { parseRequestInfo } from '../../../control/server/request-info.ts';
+import { WatchSet } from '../../../control/server/verbs/watch-set.ts';
 import { VirtualClock } from '../../lib/virtual-clock.ts';
 import { startWorld, until, type Answer, type World } from './harness.ts';
 
@@ -201,5 +202,22 @@ describe('limits', () => {
     expect([passed('a', 10), passed('b', 10)]).toEqual([2, 3]);
     await clock2.advance(3_600_000);
     expect(passed('a', 10)).toBe(3);
+  });
+  test('open watches: in all and of one user; a place is free again once; none after the end, and all are told', () => {
+    const watches = new WatchSet({ total: 3, perUser: 2 });
+    const ended: string[] = [];
+    const add = (user: string): (() => void) => watches.add({ end: () => { ended.push(user); } }, user);
+    const over = { code: 'TooManyRequests', details: { retryAfterSeconds: 5 } };
+    const first = add('a');
+    add('a');
+    expect(refusal(() => add('a'))).toEqual(over);
+    add('b');
+    expect(refusal(() => add('c'))).toEqual(over);
+    first(); first();
+    add('a');
+    expect([refusal(() => add('a')), watches.count]).toEqual([over, 3]);
+    watches.endAll();
+    expect(ended).toEqual(['a', 'b', 'a']);
+    expect(refusal(() => add('d'))).toEqual({ code: 'ServiceUnavailable', details: { retryAfterSeconds: 1 } });
   });
 });
