@@ -32,8 +32,8 @@ export class AdminServer {
   async start(): Promise<void> {
     const server = http.createServer((request, response) => {
       void this.#answer(request, response).catch((error: unknown) => {
-        if (!response.headersSent) response.writeHead(500);
-        response.end(`${(error as Error).message}\n`);
+        if (response.headersSent) response.end();
+        else text(response, error instanceof NetloomError ? error.httpStatus : 500, `${(error as Error).message}\n`);
       });
     });
     server.headersTimeout = 5_000;
@@ -54,7 +54,8 @@ export class AdminServer {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '/', 'http://127.0.0.1');
+    const url = URL.parse(`http://127.0.0.1${request.url ?? '/'}`);
+    if (url === null) { text(response, 400, 'not a path\n'); return; }
     response.setHeader('x-content-type-options', 'nosniff');
     if (request.method !== 'GET' && request.method !== 'HEAD') { response.writeHead(405, { allow: 'GET' }).end(); return; }
     if (!isLoopbackHost(request.headers.host)) { response.writeHead(403).end('the admin port answers only to loopback names\n'); return; }
