@@ -14,8 +14,8 @@ export interface BackendTls {
 }
 
 const faultsToEject = 5;
-/** Requests that may be outstanding on one endpoint; beyond, it counts as full (503). */
-export const outstandingPerEndpointMax = 1_024;
+/** Requests that one endpoint has whole and has not begun to answer; beyond, it counts as full (503). Slow uploads, slow readers and tunnels are no work that waits: their bound is the one on connections. */
+export const waitingPerEndpointMax = 1_024;
 const idlePerEndpointMax = 256;
 const fadeMs = 1_000;
 
@@ -28,6 +28,7 @@ export class Endpoint implements BalancedEndpoint {
   /** HTTP/2 sessions, made by upstream-h2.ts. */
   session: { close(): void } | undefined = undefined;
   outstanding = 0;
+  waiting = 0;
   /** Moving average of the time to the response head, ms. */
   latencyMs = 0;
   failureCount = 0; ejectedUntilMs = 0;

@@ -15,7 +15,7 @@ import { adoptSocket } from './adopt-socket.ts';
 import { Answers } from './answers.ts';
 import { Deadlines } from './deadlines.ts';
 import { DownstreamH1 } from './downstream-h1.ts';
-import { outstandingPerEndpointMax, type Backend, type Endpoint } from './endpoints.ts';
+import { waitingPerEndpointMax, type Backend, type Endpoint } from './endpoints.ts';
 import type { Exchange, Upstream } from './exchange.ts';
 import { refuseNames } from './external-names.ts';
 import { LoadGuard, loadLimits, type LoadLimits } from './load-guard.ts';
@@ -267,7 +267,7 @@ export class HttpEngine {
   /** The endpoint for the next try of an exchange; undefined when there is none that may take it. */
   pick(exchange: Exchange, backend: Backend): Endpoint | undefined {
     const endpoint = backend.pick(exchange.tried, this.nowMsCached, this.random);
-    return endpoint === undefined || endpoint.outstanding < outstandingPerEndpointMax ? endpoint : undefined;
+    return endpoint === undefined || endpoint.waiting < waitingPerEndpointMax ? endpoint : undefined;
   }
 
   /** Takes an idle connection of the endpoint or opens one, and sends the exchange's request on it. */

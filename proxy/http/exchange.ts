@@ -80,6 +80,7 @@ export class Exchange {
   needsFresh = false;
   isResponseStarted = false;
   isUpgrade = false;
+  #isWaiting = false;
   /** The status of the answer that takesOver() kept back. */
   pendingStatus = 0;
   status = 0;
@@ -182,6 +183,7 @@ export class Exchange {
     this.endpoint = endpoint;
     this.endpointName = endpoint.name;
     endpoint.outstanding += 1;
+    if (this.isRequestWhole) this.#wait(endpoint);
     const upstream = this.engine.connect(this, endpoint);
     this.upstream = upstream;
     if (this.replay !== undefined) for (const bytes of this.replay) upstream.writeBody(bytes, 0, bytes.length, true);
@@ -227,6 +229,7 @@ export class Exchange {
   endBody(trailers: string): void {
     this.isRequestWhole = true;
     this.requestTrailers = trailers;
+    if (this.endpoint !== undefined && !this.isResponseStarted) this.#wait(this.endpoint);
     this.upstream?.endBody(trailers);
   }
 
@@ -247,6 +250,7 @@ export class Exchange {
   onHead(head: ResponseHead, text: string, kind: number, bytes: Buffer, start: number, end: number, isLast: boolean): void {
     this.isResponseStarted = true;
     this.replay = undefined;
+    this.#unwait();
     this.status = head.status;
     this.engine.noteResponse(this, head.status);
     if (end > start) this.responseBytes += end - start;
@@ -278,6 +282,7 @@ export class Exchange {
   onTunnel(head: ResponseHead, text: string, early: Buffer): void {
     const { upstream } = this;
     this.isResponseStarted = true;
+    this.#unwait();
     this.status = head.status;
     this.engine.noteResponse(this, head.status);
     if (upstream !== undefined) this.down.startTunnel(text, upstream, early);
@@ -328,7 +333,21 @@ export class Exchange {
     this.finish();
   }
 
+  /** Counts the request among those that the endpoint has whole and owes an answer. */
+  #wait(endpoint: Endpoint): void {
+    if (this.#isWaiting) return;
+    this.#isWaiting = true;
+    endpoint.waiting += 1;
+  }
+
+  #unwait(): void {
+    if (!this.#isWaiting) return;
+    this.#isWaiting = false;
+    if (this.endpoint !== undefined) this.endpoint.waiting -= 1;
+  }
+
   #release(): void {
+    this.#unwait();
     if (this.endpoint !== undefined) {
       this.endpoint.outstanding -= 1;
       this.endpoint = undefined;
