@@ -19,7 +19,9 @@ import type { BenchArgs } from './main.ts';
 export interface Run { row: string; contender: string; round: number; cpuMicros: number; rssMb: number; result: LoadResult; latency?: LoadResult | undefined }
 export interface PeersOptions { rounds: number;
   /** Of a row without a goal; a row with one is measured twice as long. */
-  durationMs: number; warmupMs: number; only: RegExp; folder: string; stamp: string; isSmoke: boolean; say: (line: string) => void;
+  durationMs: number;
+  /** -1 = as long as the measurement, but long enough for code to be compiled. */
+  warmupMs: number; only: RegExp; folder: string; stamp: string; isSmoke: boolean; say: (line: string) => void;
   /** Who was left out and why, and what went wrong: part of the report. */
   notes: Set<string>; failures: Set<string> }
 
@@ -33,7 +35,7 @@ export async function runPeers(args: BenchArgs): Promise<number> {
   const rounds = number(args.values, 'rounds', isQuick || isSmoke ? 1 : 5, 1, 100);
   const durationMs = duration(args.values, 'duration', isSmoke ? 80 : fitDuration(chosen, rounds, isQuick));
   const options: PeersOptions = {
-    rounds, durationMs, warmupMs: duration(args.values, 'warmup', isSmoke ? 0 : durationMs), only, stamp: new Date().toISOString().replaceAll(':', '').slice(0, 17),
+    rounds, durationMs, warmupMs: duration(args.values, 'warmup', -1), only, stamp: new Date().toISOString().replaceAll(':', '').slice(0, 17),
     folder: join(import.meta.dirname, 'results'), isSmoke, say: (line) => { process.stderr.write(`${line}\n`); }, notes: new Set(), failures: new Set(),
   };
   const system = systemRows.filter((row) => only.test(row.name) && !(isSmoke && row.isHeavy));
@@ -60,20 +62,24 @@ async function profile(chosen: readonly Row[], options: PeersOptions, which: 'al
   return profiles;
 }
 
-/** How long the comparison as a whole may take, and what starting and stopping one contender takes of it. */
-const budgetMs = Object.freeze({ whole: 480_000, quick: 85_000, perStart: 720, leastMs: 250, mostMs: 3_000 });
+/** How long the comparison as a whole may take, what starting and stopping one contender takes of it, and the durations to choose from. */
+const budgetMs = Object.freeze({ whole: 420_000, quick: 85_000, perStart: 660, leastMs: 200, mostMs: 3_000, stepMs: 50, warmupLeastMs: 400 });
 const weightOf = (row: Row): number => (row.goal === undefined ? 1 : 2);
+/** A fresh Node process needs its time until its hot code is compiled, however short the measurement. */
+const warmupFor = (durationMs: number): number => Math.max(budgetMs.warmupLeastMs, durationMs);
 
-/** The duration that fits all chosen rows into the budget, so that one row alone is measured long and the whole in time. */
+function estimateMs(chosen: readonly Row[], rounds: number, durationMs: number): number {
+  return chosen.reduce((sum, row) => {
+    const measured = durationMs * weightOf(row);
+    return sum + row.contenders.length * rounds * (budgetMs.perStart + warmupFor(measured) + measured * (row.hasLatencyRun ? 2 : 1));
+  }, 0);
+}
+
+/** The longest duration with which all chosen rows fit the budget: one row alone is measured long and the whole in time. */
 export function fitDuration(chosen: readonly Row[], rounds: number, isQuick: boolean): number {
-  let starts = 0;
-  let units = 0;
-  for (const row of chosen) {
-    starts += row.contenders.length * rounds;
-    units += row.contenders.length * rounds * weightOf(row) * (row.hasLatencyRun ? 3 : 2);
-  }
-  const left = (isQuick ? budgetMs.quick : budgetMs.whole) - starts * budgetMs.perStart;
-  return Math.round(Math.max(budgetMs.leastMs, Math.min(budgetMs.mostMs, left / Math.max(1, units))));
+  let durationMs = budgetMs.mostMs;
+  while (durationMs > budgetMs.leastMs && estimateMs(chosen, rounds, durationMs) > (isQuick ? budgetMs.quick : budgetMs.whole)) durationMs -= budgetMs.stepMs;
+  return durationMs;
 }
 
 /** Every row, round by round; a contender that cannot run is named and left out. */
@@ -106,12 +112,20 @@ export async function measureRows(chosen: readonly Row[], options: PeersOptions)
 /** More than this and the generator and the backends, which share one core, would be what is measured. */
 const latencyRateMax = 8_000;
 
+const measuredMs = (row: Row, options: PeersOptions): number => (options.isSmoke ? options.durationMs : options.durationMs * weightOf(row));
+function warmupOf(row: Row, options: PeersOptions): number {
+  if (options.isSmoke) return 0;
+  return options.warmupMs >= 0 ? options.warmupMs : warmupFor(measuredMs(row, options));
+}
+
 async function measureOne(row: Row, contender: Contender, bed: Bed, round: number, options: PeersOptions): Promise<Run> {
   const running = await contender.start(bed, row.name);
   try {
-    const plan: LoadPlan = { ...defaultPlan, host: running.host, port: running.port, ...row.plan(running, bed), warmupMs: options.isSmoke ? options.warmupMs : options.warmupMs * weightOf(row), durationMs: options.isSmoke ? options.durationMs : options.durationMs * weightOf(row) };
+    const plan: LoadPlan = { ...defaultPlan, host: running.host, port: running.port, ...row.plan(running, bed), warmupMs: warmupOf(row, options), durationMs: measuredMs(row, options) };
     await verify(plan, row);
-    const { result, cpuMicros } = await timed(plan, running, `${row.name} ${contender.name}`);
+    const first = await timed(plan, running, `${row.name} ${contender.name}`);
+    // On a busy machine nothing may have come back within the smallest size; that proves nothing against the contender.
+    const { result, cpuMicros } = options.isSmoke && first.result.count === 0 ? await timed({ ...plan, durationMs: 2_000 }, running, `${row.name} ${contender.name}`) : first;
     judge(plan, row, contender.name, result, options);
     const latency = row.hasLatencyRun && !options.isSmoke ? (await timed({ ...plan, warmupMs: 0, rate: Math.max(100, Math.min(latencyRateMax, Math.floor(result.perSecond / 2))) }, running, `${row.name} ${contender.name} at half`)).result : undefined;
     if (latency !== undefined) judge(plan, row, `${contender.name} at half`, latency, options);

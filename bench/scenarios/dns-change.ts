@@ -32,7 +32,7 @@ export const dnsChangeRow: SystemRow = {
       for (const count of isSmoke ? [20] : isQuick ? [1_000] : [1_000, 10_000]) {
         await fill(server, present, count);
         present = count;
-        const p = await changes(server, socket, isSmoke ? 5 : isQuick ? 100 : 300);
+        const p = await changes(server, socket, isSmoke ? 5 : isQuick ? 100 : 200);
         values[`${count.toLocaleString('en')} Services: p50 / p99 / max ms`] = `${p.p50.toFixed(2)} / ${p.p99.toFixed(2)} / ${p.max.toFixed(1)}`;
       }
     } finally { socket.close(); await server.stop(); }

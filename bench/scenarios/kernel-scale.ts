@@ -16,7 +16,7 @@ export const kernelScaleRow: SystemRow = {
   missing: missingKernel,
   async measure(context: SystemContext) {
     const { isSmoke, isQuick } = context;
-    const input = { changeCount: isSmoke ? 3 : isQuick ? 50 : 200, connectMs: isSmoke ? 100 : isQuick ? 200 : 400, rounds: isSmoke ? 1 : isQuick ? 3 : 5, core: loadCore() };
+    const input = { changeCount: isSmoke ? 3 : isQuick ? 50 : 150, connectMs: isSmoke ? 100 : isQuick ? 200 : 400, rounds: isSmoke ? 1 : isQuick ? 1 : 3, core: loadCore() };
     const values: Record<string, string> = {};
     const points = await runProgram<Point[]>('kernel-probe.ts', { addresses: [endpointIP], timeoutMs: 180_000, input: { ...input, sizes: isSmoke ? [20] : isQuick ? [10, 1_000, 10_000] : [10, 1_000, 10_000, 30_000] } });
     for (const point of points) {

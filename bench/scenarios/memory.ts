@@ -13,7 +13,7 @@ export const memoryRow: SystemRow = {
   async measure(context: SystemContext) {
     const values: Record<string, string> = {};
     for (const command of ['up', 'node'] as const) {
-      const count = context.isSmoke ? 20 : context.isQuick ? 1_000 : 10_000;
+      const count = context.isSmoke ? 20 : context.isQuick ? 1_000 : command === 'up' ? 3_000 : 10_000;
       const memory = await runProgram<Memory>('memory-probe.ts', { addresses: [endpointIP], timeoutMs: 180_000, input: { command, count } });
       values[`${command}: RSS MB empty, with ${count.toLocaleString('en')} Services`] = `${memory.empty.toFixed(0)}, ${memory.full.toFixed(0)}`;
       values[`${command}: MB per 1,000 Services`] = (((memory.full - memory.empty) / count) * 1_000).toFixed(1);

@@ -31,9 +31,9 @@ describe('rows beside the peers', () => {
 });
 
 test('the whole comparison fits its time, and one row alone is measured long', () => {
-  expect(fitDuration(rows, 5, false)).toBeLessThan(1_000);
+  expect(fitDuration(rows, 5, false)).toBeLessThan(500);
   expect(fitDuration(rows, 1, true)).toBeLessThan(1_000);
-  expect(fitDuration(rows.slice(0, 1), 5, false)).toBeGreaterThan(2_000);
+  expect(fitDuration(rows.slice(0, 1), 5, false)).toBeGreaterThan(1_000);
 });
 
 test('a row that does not exist is a usage error that names those that do', async () => {
