@@ -70,7 +70,7 @@ describe('what cannot be started ends with exit code 1 and says what to do', () 
     expect((await netloom('status', '--data-dir', empty)).code).toBe(3);
     const result = await netloom('kubeconfig', '--data-dir', empty);
     expect(result.stderr).toMatch(/no netloom runs with data directory.*\nfix: start one with "netloom up"/);
-    expect(result.code).toBe(1);
+    expect(result.code).toBe(3);
   });
 });
 
