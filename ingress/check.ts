@@ -1,7 +1,6 @@
 // `netloom check ingress -f FILE`: how the Ingress objects of existing manifests would be served: each annotation
 // honoured, approximated, ignored or refused, each fault with its field. Pure: text in, report out. Called by cli/.
 
-import v8 from 'node:v8';
 import { LineCounter, parseAllDocuments } from 'yaml';
 import type { Ingress, KubeObject, Secret } from '../api/types.ts';
 import { annotationTable, ownName, type AnnotationFate } from './annotation-table.ts';
@@ -13,7 +12,6 @@ export interface ManifestReport { readonly ingresses: readonly IngressReport[]; 
 
 /** Checks all Ingress objects of a YAML or JSON text (several documents and Lists allowed); other kinds are only read for Secrets. */
 export function checkIngressManifests(text: string): ManifestReport {
-  v8.setFlagsFromString('--enable-experimental-regexp-engine');
   const errors: string[] = [];
   const objects: { object: KubeObject; line: number }[] = [];
   const lines = new LineCounter();
