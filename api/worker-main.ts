@@ -49,5 +49,7 @@ port.on('message', (envelope: WorkerEnvelope) => {
     });
   }
 });
+// Before anything is served: what loading the code needed goes back, 3 MB per thread (bin/tuning.js exposes this).
+globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' });
 send({ type: 'ready' });
 flushCompileCache();
