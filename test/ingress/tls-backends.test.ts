@@ -6,6 +6,7 @@ import https from 'node:https';
 import type net from 'node:net';
 import tls from 'node:tls';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { systemClock, type Clock } from '../../api/clock.ts';
 import type { Secret } from '../../api/types.ts';
 import { makeSelfSigned } from '../../ingress/self-signed.ts';
 import { CertificateStore, createTlsServer } from '../../ingress/tls.ts';
@@ -57,6 +58,23 @@ test('a route that is an expression is explained on the main thread', () => {
   expect(execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8', timeout: 20_000 })).toBe('false');
 });
 
+const portOf = (server: tls.Server): number => (server.address() as net.AddressInfo).port;
+/** One TLS connection; whether it resumed `session`, and the ticket it was given. */
+function connect(port: number, session?: Buffer): Promise<{ isReused: boolean; session: Buffer | undefined }> {
+  return new Promise((resolve, reject) => {
+    const socket = tls.connect({ port, host: '127.0.0.1', servername: 'a.test', rejectUnauthorized: false, ...(session === undefined ? {} : { session }) });
+    let given: Buffer | undefined;
+    let isReused = false;
+    socket.on('session', (value) => { given = value; });
+    socket.on('secureConnect', () => { isReused = socket.isSessionReused(); });
+    socket.on('error', reject);
+    socket.on('close', () => resolve({ isReused, session: given }));
+    // Any answer will do: it comes after the ticket.
+    socket.write('GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n');
+    socket.resume();
+  });
+}
+
 test('a ticket of one worker is taken by another and ends with its key', async () => {
   const pair = makeSelfSigned(['a.test'], Date.now());
   const keys = Buffer.alloc(48, 7);
@@ -69,18 +87,24 @@ test('a ticket of one worker is taken by another and ends with its key', async (
     return server;
   };
   const [one, two] = [await make(), await make()];
-  const connect = (server: tls.Server, session?: Buffer): Promise<{ isReused: boolean; session: Buffer | undefined }> => new Promise((resolve, reject) => {
-    const socket = tls.connect({ port: (server.address() as net.AddressInfo).port, host: '127.0.0.1', servername: 'a.test', rejectUnauthorized: false, ...(session === undefined ? {} : { session }) });
-    let given: Buffer | undefined;
-    let isReused = false;
-    socket.on('session', (value) => { given = value; });
-    socket.on('secureConnect', () => { isReused = socket.isSessionReused(); });
-    socket.on('error', reject);
-    socket.on('close', () => resolve({ isReused, session: given }));
-    socket.resume();
-  });
-  const { session } = await connect(one);
-  expect((await connect(two, session)).isReused).toBe(true);
+  const { session } = await connect(portOf(one));
+  expect((await connect(portOf(two), session)).isReused).toBe(true);
   two.setTicketKeys(Buffer.alloc(48, 9));
-  expect((await connect(two, session)).isReused).toBe(false);
+  expect((await connect(portOf(two), session)).isReused).toBe(false);
+});
+
+test('the controller gives its workers new ticket keys every day', async () => {
+  const daily: (() => void)[] = [];
+  const clock: Clock = {
+    nowMs: () => systemClock.nowMs(), monotonicMs: () => systemClock.monotonicMs(), every: (periodMs, callback) => systemClock.every(periodMs, callback),
+    after: (delayMs, callback, isRef) => (delayMs === 86_400_000 ? (daily.push(callback), { cancel: () => {} }) : systemClock.after(delayMs, callback, isRef)),
+  };
+  const other = new World();
+  await other.start({ clock });
+  const { session } = await connect(other.controller.httpsPort);
+  expect((await connect(other.controller.httpsPort, session)).isReused).toBe(true);
+  daily[0]!();
+  expect((await connect(other.controller.httpsPort, session)).isReused).toBe(false);
+  expect(daily).toHaveLength(2);
+  await other.stop();
 });
