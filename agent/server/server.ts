@@ -33,7 +33,7 @@ export class AgentServer {
     this.#server = createServer({ cert: certPem, key: keyPem, ca: clientCaPem, requestCert: true, rejectUnauthorized: false, minVersion: 'TLSv1.2', handshakeTimeout: 10_000 });
     this.#server.on('request', (request: IncomingMessage, response: ServerResponse) => { void this.#onRequest(request, response); });
     this.#server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => this.#onUpgrade(request, socket, head));
-    this.#server.on('tlsClientError', () => {});
+    this.#server.on('tlsClientError', (_error, socket) => { socket.destroy(); });
   }
 
   get port(): number { return this.#port; }

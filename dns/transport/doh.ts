@@ -64,7 +64,9 @@ export class DohListener {
       socket.on('close', () => this.#sockets.delete(socket));
     });
     this.#idleTimer = clock.every(dohLimits.idleTimeoutMs, () => this.#closeIdle());
-    for (const event of ['sessionError', 'tlsClientError', 'clientError']) this.#server.on(event, () => this.#engine.counters.add(cells.connectionsRefused));
+    for (const event of ['sessionError', 'tlsClientError', 'clientError']) {
+      this.#server.on(event, (_error: Error, peer?: { destroy(): void }) => { this.#engine.counters.add(cells.connectionsRefused); peer?.destroy(); });
+    }
   }
 
   open(port: number, address: string): Promise<number> {

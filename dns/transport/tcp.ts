@@ -50,7 +50,8 @@ export class TcpListener {
     this.#server = options.tls === undefined
       ? createServer({ allowHalfOpen: true, noDelay: true }, accept)
       : process.getBuiltinModule('node:tls').createServer({ cert: options.tls.certPem, key: options.tls.keyPem, minVersion: 'TLSv1.2', ALPNProtocols: ['dot'], allowHalfOpen: true, handshakeTimeout: 5_000 }, accept);
-    this.#server.on('tlsClientError', () => { this.rejectedCount += 1; });
+    // Node reports a handshake that took too long and leaves the socket open.
+    this.#server.on('tlsClientError', (_error: Error, socket: Socket) => { this.rejectedCount += 1; socket.destroy(); });
   }
 
   get connectionCount(): number { return this.#connections.size; }

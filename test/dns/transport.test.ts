@@ -139,6 +139,13 @@ describe('TLS', () => {
     expect(decode(reply.subarray(2)).answers[0]?.data).toBe('10.96.1.1');
   });
 
+  test('a handshake that never ends is closed, also when the client has ended its side', async () => {
+    const socket = connect({ port: running.server.tlsAddresses[0]?.port ?? 0, host: '127.0.0.1', allowHalfOpen: true });
+    socket.end(Buffer.from([0x16, 3, 1, 2, 0, 1, 0]));
+    socket.resume();
+    await new Promise<void>((resolve) => { socket.on('error', () => {}); socket.on('close', () => resolve()); });
+  }, 20_000);
+
   test('plain octets on the TLS port hurt nobody', async () => {
     const port = running.server.tlsAddresses[0]?.port ?? 0;
     expect((await tcpExchange(port, [frame(queryBytes(name, 1))], { timeoutMs: 1_000 })).replies.filter((reply) => reply.length >= 12 && reply.readUInt16BE(0) === 0x1234)).toEqual([]);

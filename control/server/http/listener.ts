@@ -48,7 +48,7 @@ export class Listener {
     this.#server.on('request', (request: AnyRequest, response: AnyResponse) => options.onExchange(makeExchange(request, response)));
     this.#server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => options.onExchange(makeUpgrade(request, socket, head)));
     this.#server.on('sessionError', (error: Error) => options.log.debug('session error', { err: error }));
-    this.#server.on('tlsClientError', (error: Error) => options.log.debug('handshake failed', { err: error }));
+    this.#server.on('tlsClientError', (error: Error, socket: Duplex) => { options.log.debug('handshake failed', { err: error }); socket.destroy(); });
     this.#server.on('clientError', (_error: Error, socket: Duplex) => { if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n'); });
     this.#server.on('session', (session) => {
       // A bigger connection window than the default 64 KiB, so that one slow watch does not hold up the others.
