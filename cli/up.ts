@@ -1,7 +1,7 @@
 // `netloom up`, `server`, `node` and `dns`: starts the stack, applies manifests, tells the person what to do next,
 // serves until a signal, drains and stops. Every failure ends in one line and exit code 1; nothing is left behind.
 
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { createLog } from '../api/log.ts';
 import { sleep, systemClock } from '../api/clock.ts';
@@ -179,6 +179,10 @@ function prepareDataDir(settings: Settings): void {
   }
   try { mkdirSync(settings.dataDir, { recursive: true, mode: 0o700 }); } catch (cause) {
     throw new NetloomError('PermissionDenied', `cannot make the data directory ${settings.dataDir}: ${(cause as Error).message}`, { source: 'config', cause, hint: 'choose another with --data-dir' });
+  }
+  const owner = statSync(settings.dataDir).uid;
+  if (process.getuid !== undefined && process.getuid() !== 0 && owner !== process.getuid()) {
+    throw new NetloomError('PermissionDenied', `the data directory ${settings.dataDir} belongs to another user (uid ${owner})`, { source: 'config', hint: 'run as that user, or choose another with --data-dir' });
   }
   if (existsSync(instancePath(settings.dataDir))) removeInstance(settings.dataDir);
 }
