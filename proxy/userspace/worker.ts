@@ -14,7 +14,7 @@ import { isInRanges, parseRanges, Peers } from './peers.ts';
 import { ServedPort, type PortShared } from './port.ts';
 import { TcpEngine, tcpLimits } from './tcp.ts';
 import { UdpEngine, udpLimits } from './udp.ts';
-import type { TcpHandle } from './wire.ts';
+import { resetHandle, type TcpHandle } from './wire.ts';
 import { rawWires } from './wire-raw.ts';
 import { socketWires } from './wire-socket.ts';
 
@@ -30,6 +30,8 @@ export function startWorker(context: WorkerContext): WorkerSide {
 
 class UserspaceWorker {
   readonly #context: WorkerContext;
+  /** Addresses of Services that this thread listens on, with the number of listeners. */
+  readonly #ownAddresses = new Map<string, number>();
   readonly #served = new Map<string, Served>();
   #shared: (PortShared & { limits: Limits }) | undefined;
   #tcp: TcpEngine | undefined;
@@ -137,7 +139,10 @@ class UserspaceWorker {
     const headerRanges = parseRanges(port.spec.proxyProtocolFrom);
     const mayExpectHeader = headerRanges.length === 0 ? (): boolean => false : (ip: string): boolean => headerRanges.some((range) => range.contains(ip));
     const server = net.createServer({ noDelay: true, allowHalfOpen: true });
-    if (http !== undefined) server.on('connection', (socket) => http.accept(socket, spec, isAllowed));
+    // A NodePort listener on all addresses also hears the Services' own addresses, where that number is not served.
+    const isWildcard = spec.address === '0.0.0.0' || spec.address === '::';
+    const isElsewhere = (address: string): boolean => isWildcard && this.#ownAddresses.has(address);
+    if (http !== undefined) server.on('connection', (socket) => { if (isElsewhere(socket.localAddress ?? '')) socket.resetAndDestroy(); else http.accept(socket, spec, isAllowed); });
     return new Promise((resolve, reject) => {
       server.once('error', reject);
       server.listen({ host: spec.address, port: spec.port, reusePort: true, backlog, ipv6Only: spec.address.includes(':') }, () => {
@@ -145,10 +150,22 @@ class UserspaceWorker {
         server.on('error', () => {});
         // Past net.Server's own path: sockets are made once, in the form that the relay needs.
         const handle = (server as unknown as { _handle: { onconnection: (error: number, handle: TcpHandle) => void } })._handle;
-        if (http === undefined) handle.onconnection = (error, accepted) => { if (error === 0) tcp.accept(accepted, port, spec, isAllowed, mayExpectHeader); };
-        resolve({ spec, close: () => { server.close(); } });
+        const name = { address: '', port: 0 };
+        if (http === undefined) handle.onconnection = (error, accepted) => {
+          if (error !== 0) return;
+          if (isWildcard && accepted.getsockname(name) === 0 && isElsewhere(name.address)) resetHandle(accepted);
+          else tcp.accept(accepted, port, spec, isAllowed, mayExpectHeader);
+        };
+        if (!isWildcard) this.#ownAddresses.set(spec.address, (this.#ownAddresses.get(spec.address) ?? 0) + 1);
+        resolve({ spec, close: () => { server.close(); if (!isWildcard) this.#forget(spec.address); } });
       });
     });
+  }
+
+  #forget(address: string): void {
+    const count = this.#ownAddresses.get(address) ?? 0;
+    if (count > 1) this.#ownAddresses.set(address, count - 1);
+    else this.#ownAddresses.delete(address);
   }
 
   #openUdp(served: Served, spec: ListenSpec): Promise<Listener> {
