@@ -7,7 +7,7 @@ import { makeBed } from './lib/bed.ts';
 import type { Bed, Contender, Row, Running } from './lib/contender.ts';
 import { runLoad } from './lib/load.ts';
 import { defaultPlan, type LoadPlan, type LoadResult } from './lib/plan.ts';
-import { cpuMsOf, pinSelf, rssMbOf } from './lib/proc.ts';
+import { cpuMsOf, pinSelf, rssMbOf, unpinSelf } from './lib/proc.ts';
 import { ms } from './lib/report.ts';
 import { makeReport, saveReport } from './peers-report.ts';
 import { profileRows, type RowProfile } from './profile-rows.ts';
@@ -174,6 +174,7 @@ async function measureSystem(system: readonly SystemRow[], options: PeersOptions
     const reason = row.missing();
     if (reason !== undefined) { note(options, `--  ${row.name}: left out, ${reason}`); continue; }
     try {
+      unpinSelf();
       const values = await row.measure({ isQuick, isSmoke: options.isSmoke, say: options.say });
       measured.push({ row, values });
       options.say(`ok  ${row.name.padEnd(16)} ${Object.entries(values).map(([key, value]) => `${key} ${value}`).join('   ')}`);

@@ -56,8 +56,17 @@ export function findProgram(name: string): string | undefined {
   return [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin', '/usr/local/sbin'].map((folder) => `${folder}/${name}`).find((path) => existsSync(path));
 }
 
+/** Before anything was pinned: availableParallelism() counts the cores that the process may use at the moment. */
+const coreCount = availableParallelism();
+
+/** Lets this process and what it starts use every core again. */
+export function unpinSelf(): void {
+  const taskset = findProgram('taskset');
+  if (taskset !== undefined && coreCount > 1) execFileSync(taskset, ['-acp', `0-${coreCount - 1}`, String(process.pid)], { stdio: 'ignore' });
+}
+
 /** Pins this process and its threads to one core, away from the contender. */
 export function pinSelf(core: number): void {
   const taskset = findProgram('taskset');
-  if (taskset !== undefined && availableParallelism() > 1) execFileSync(taskset, ['-acp', String(core), String(process.pid)], { stdio: 'ignore' });
+  if (taskset !== undefined && coreCount > 1) execFileSync(taskset, ['-acp', String(core), String(process.pid)], { stdio: 'ignore' });
 }
