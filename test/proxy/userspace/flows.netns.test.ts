@@ -24,7 +24,9 @@ for (const world of worlds.filter((each) => selectedWorlds.includes(each.name)))
     const selected = flows.filter((flow) => flow.world === world.name && !(flow.name in deviations));
     beforeAll(async () => {
       await engine.start(world);
-      await Promise.all(selected.map(async (flow) => { outcomes.set(flow, await engine.run(flow)); }));
+      // A few at a time: all at once, a busy machine makes connects look like refusals.
+      const queue = selected.values();
+      await Promise.all(Array.from({ length: 8 }, async () => { for (const flow of queue) outcomes.set(flow, await engine.run(flow)); }));
     });
     afterAll(() => engine.stop());
     for (const flow of selected) {
