@@ -4,7 +4,7 @@
 import { lookup } from 'node:dns/promises';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { isIP } from 'node:net';
-import { availableParallelism, homedir, release } from 'node:os';
+import { cpus, homedir, release } from 'node:os';
 import { join } from 'node:path';
 import { ApiClient, httpTransport } from '../api/client.ts';
 import { transportOptions } from '../api/kubeconfig.ts';
@@ -50,7 +50,7 @@ function exitCodeOf(result: LoadResult): number {
 }
 
 /** Machine, versions and date: printed on every report. */
-export function facts(): string[] { return [`${availableParallelism()} cores`, `${process.platform} ${release()}`, `Node ${process.version}`, new Date().toISOString()]; }
+export function facts(): string[] { return [`${cpus().length} cores`, `${process.platform} ${release()}`, `Node ${process.version}`, new Date().toISOString()]; }
 
 type Values = BenchArgs['values'];
 
